@@ -1,0 +1,42 @@
+{% macro lake_path() %}
+    {{- return(env_var('LAKE_PATH', 'data/lake').rstrip('/')) -}}
+{% endmacro %}
+
+
+{% macro file_literal(path) %}
+    {#- A quoted path for DuckDB, which reads every path as a glob: [[] matches a plain bracket. -#}
+    {%- set ns = namespace(path='') -%}
+    {%- for character in path -%}
+        {%- set ns.path = ns.path ~ ('[' ~ character ~ ']' if character in '[*?' else character) -%}
+    {%- endfor -%}
+    {{- return("'" ~ ns.path.replace("'", "''") ~ "'") -}}
+{% endmacro %}
+
+
+{% macro mount_lake() %}
+    {#-
+        Point the views behind source('lake', …) at one run of the lake, so that every model of a
+        build reads the same run, also when the next one becomes current in the meantime.
+    -#}
+    {%- if execute and flags.WHICH in ('build', 'run', 'test') -%}
+        {%- set current = lake_path() ~ '/current.json' -%}
+        {%- set found = run_query("select count(*) from glob(" ~ file_literal(current) ~ ")") -%}
+        {%- if found.rows[0][0] == 0 -%}
+            {{- exceptions.raise_compiler_error(
+                'no lake at ' ~ lake_path() ~ ': run `python scripts/flatten.py` (or `make build`) first'
+            ) -}}
+        {%- endif -%}
+        {%- set run = run_query(
+            "select run from read_json(" ~ file_literal(current) ~ ", columns = {run: 'varchar'})"
+        ).rows[0][0] -%}
+        {%- do run_query("create schema if not exists lake") -%}
+        {%- for table in ('line_items', 'products', 'rejects') -%}
+            {%- set folder = file_literal(lake_path() ~ '/runs/' ~ run ~ '/' ~ table ~ '/') -%}
+            {%- do run_query(
+                "create or replace view lake." ~ table ~ " as select * from read_parquet("
+                ~ folder ~ " || '*.parquet')"
+            ) -%}
+        {%- endfor -%}
+        {%- do log('Reading lake ' ~ lake_path() ~ ', run ' ~ run, info=true) -%}
+    {%- endif -%}
+{% endmacro %}

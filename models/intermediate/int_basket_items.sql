@@ -1,0 +1,35 @@
+with
+
+line_items as (
+
+    select
+        order_id,
+        product_id
+    from {{ ref('int_line_items_purchased') }}
+
+),
+
+products as (
+
+    select
+        product_id,
+        product_key
+    from {{ ref('int_products_keyed') }}
+
+),
+
+basket_items as (
+
+    select distinct
+        line_items.order_id,
+        products.product_key
+    from line_items
+    inner join products
+        on line_items.product_id = products.product_id
+
+)
+
+-- Stored in key order: the pairs of one product then arrive together at the self-join's
+-- aggregation, whose small hash table absorbs the repeats before they spread.
+select * from basket_items
+order by product_key, order_id

@@ -1,0 +1,34 @@
+{{ config(materialized="view") }} -- two models read it once each: a filter, not worth storing
+
+with
+
+line_items as (
+
+    select
+        order_id,
+        product_id,
+        quantity
+    from {{ ref('stg_line_items') }}
+
+),
+
+excluded_products as (
+
+    select product_id from {{ ref('excluded_products') }}
+
+),
+
+-- A quantity of zero or less is a return; none at all counts as bought.
+purchased as (
+
+    select
+        line_items.order_id,
+        line_items.product_id
+    from line_items
+    anti join excluded_products
+        on line_items.product_id = excluded_products.product_id
+    where coalesce(line_items.quantity, 1) > 0
+
+)
+
+select * from purchased

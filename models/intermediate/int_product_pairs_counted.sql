@@ -1,0 +1,39 @@
+with
+
+left_item as (
+
+    select
+        order_id,
+        product_key
+    from {{ ref('int_basket_items') }}
+
+),
+
+right_item as (
+
+    select
+        order_id,
+        product_key
+    from {{ ref('int_basket_items') }}
+
+),
+
+-- The comparison of keys gives each unordered pair once and no product with itself.
+counted as (
+
+    select
+        left_item.product_key as left_product_key,
+        right_item.product_key as right_product_key,
+        count(*) as copurchase_count
+    from left_item
+    inner join right_item
+        on
+            left_item.order_id = right_item.order_id
+            and left_item.product_key < right_item.product_key
+    group by
+        left_item.product_key,
+        right_item.product_key
+
+)
+
+select * from counted

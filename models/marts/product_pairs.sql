@@ -1,0 +1,66 @@
+{{ config(materialized='view') }} -- twice the rows of the largest table, read a few at a time
+
+with
+
+product_pairs as (
+
+    select
+        left_product_key,
+        right_product_key,
+        copurchase_count
+    from {{ ref('int_product_pairs_counted') }}
+
+),
+
+products as (
+
+    select
+        products_keyed.product_id,
+        catalogue.product_name,
+        catalogue.category_code,
+        products_keyed.product_key,
+        products_keyed.basket_count
+    from {{ ref('int_products_keyed') }} as products_keyed
+    left join {{ ref('stg_products') }} as catalogue
+        on products_keyed.product_id = catalogue.product_id
+
+),
+
+directed as (
+
+    select
+        left_product_key as product_key,
+        right_product_key as other_product_key,
+        copurchase_count
+    from product_pairs
+
+    union all
+
+    select
+        right_product_key as product_key,
+        left_product_key as other_product_key,
+        copurchase_count
+    from product_pairs
+
+),
+
+named as (
+
+    select
+        product.product_id,
+        product.product_name,
+        other_product.product_id as other_product_id,
+        other_product.product_name as other_product_name,
+        other_product.category_code as other_category_code,
+        directed.copurchase_count,
+        product.basket_count,
+        other_product.basket_count as other_basket_count
+    from directed
+    inner join products as product
+        on directed.product_key = product.product_key
+    inner join products as other_product
+        on directed.other_product_key = other_product.product_key
+
+)
+
+select * from named

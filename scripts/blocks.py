@@ -1,0 +1,343 @@
+"""Turn one block of transaction records into columns: fast where the block is clean.
+
+`flatten_lines` gives a block to pyarrow's JSON reader. Where a guard or the reader objects, the
+block is halved until only small pieces around the trouble are left, and those are read record by
+record with `records.py`, which knows every reason for a reject. Both ways give the same rows.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from errors import CannotRun
+from records import Basket, RecordRejected, as_json, clean_id, decode_record, read_basket
+
+LINE_ITEMS = pa.schema(
+    [
+        ("order_id", pa.int64()),
+        ("product_id", pa.string()),
+        ("quantity", pa.float64()),
+        ("ordered_at", pa.timestamp("us")),
+        ("store_id", pa.string()),
+    ]
+)
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("source_file", pa.string()),
+        ("line_number", pa.int64()),
+        ("byte_offset", pa.int64()),
+        ("reason", pa.string()),
+        ("raw_text", pa.string()),
+    ]
+)
+ORDER_ID_OFFSET_BITS = 40
+RAW_TEXT_LIMIT = 64 * 1024
+# Below this many bytes a block that the fast reader refuses is read record by record.
+SMALL_BLOCK = 64 * 1024
+NEWLINE, CARRIAGE_RETURN, OPEN, CLOSE = b"\n\r{}"
+
+# Ids are text in most shops and numbers in some; each combination of the two keeps the fast way.
+FAST_SCHEMAS = [
+    pa.schema(
+        [
+            ("itemList", pa.list_(pa.struct([("item", item), ("quantity", pa.float64())]))),
+            ("date", pa.string()),
+            ("store", store),
+        ]
+    )
+    for item, store in product((pa.string(), pa.int64()), repeat=2)
+]
+
+
+class NotClean(Exception):
+    """The fast reader leaves this block to the record-by-record reader."""
+
+
+@dataclass
+class Flattened:
+    """What one block gave: rows, rejects and counts.
+
+    `rejects` rows carry line numbers counted from the first line of the block.
+    """
+
+    line_items: list[pa.Table] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Flattened") -> None:
+        self.line_items += other.line_items
+        self.rejects += other.rejects
+        self.counts += other.counts
+
+
+@dataclass
+class Columns:
+    """Kept records as columns.
+
+    `order_ids`, `line_counts`, `dates` and `store_ids` have one entry a record, in input order;
+    `product_ids` and `quantities` one entry a line, the lines of a record together.
+    """
+
+    order_ids: np.ndarray
+    line_counts: np.ndarray
+    dates: pa.Array
+    store_ids: pa.Array
+    product_ids: pa.Array
+    quantities: pa.Array
+
+
+def flatten_lines(
+    data: bytes, offset: int, file_number: int, line_number: int = 0, fast: bool = True
+) -> Flattened:
+    """Flatten a block of whole lines.
+
+    `offset` is the block's place in its file in bytes (decompressed), `line_number` the lines
+    of the block before `data`. `fast=False` reads record by record from the start.
+    """
+    if fast:
+        try:
+            return flatten_fast(data, offset, file_number)
+        except (NotClean, pa.ArrowInvalid):
+            pass
+        middle = data.find(b"\n", len(data) // 2) + 1
+        if len(data) > SMALL_BLOCK and 0 < middle < len(data):
+            flattened = flatten_lines(data[:middle], offset, file_number, line_number)
+            lines_before = line_number + flattened.counts["newlines"]
+            flattened.add(flatten_lines(data[middle:], offset + middle, file_number, lines_before))
+            return flattened
+    flattened = flatten_records(numbered_lines(data, offset, line_number), file_number)
+    flattened.counts["newlines"] = data.count(b"\n")
+    return flattened
+
+
+def flatten_fast(data: bytes, offset: int, file_number: int) -> Flattened:
+    """Flatten a block in which every line is one clean record.
+
+    Raises NotClean or pyarrow.ArrowInvalid when any record needs a closer look.
+    """
+    starts = record_starts(data)
+    table = read_json(data)
+    if table.num_rows != len(starts):
+        raise NotClean("a line with more than one record")
+    items = table["itemList"].combine_chunks()
+    lines = items.flatten()
+    quantities = lines.field("quantity")
+    if items.null_count or lines.null_count or lines.field("item").null_count:
+        raise NotClean("a list, line or item that is null or missing")
+    if not pc.all(pc.is_finite(quantities), min_count=0).as_py():
+        raise NotClean("a quantity that is not finite")
+    columns = Columns(
+        order_ids=order_ids(file_number, starts + offset),
+        line_counts=items.value_lengths().to_numpy(),
+        dates=table["date"].combine_chunks(),
+        store_ids=clean_ids(table["store"].combine_chunks(), data),
+        product_ids=clean_ids(lines.field("item"), data),
+        quantities=quantities,
+    )
+    flattened = assemble(columns)
+    flattened.counts.update(
+        records_read=len(starts),
+        newlines=data.count(b"\n"),
+        baskets_empty=int(np.count_nonzero(columns.line_counts == 0)),
+    )
+    return flattened
+
+
+def record_starts(data: bytes) -> np.ndarray:
+    """Return the place of each line's first byte; raises NotClean unless every line is `{...}`.
+
+    A line break between `}` and `{` stands between two records: inside a JSON value the two are
+    never neighbours, and inside a string the reader refuses a line break.
+    """
+    characters = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(characters == NEWLINE)
+    if len(ends) == 0 or ends[-1] != len(data) - 1:
+        ends = np.append(ends, len(data))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    last = characters[ends - 1]
+    last = np.where(last == CARRIAGE_RETURN, characters[ends - 2], last)
+    if not ((characters[starts] == OPEN) & (last == CLOSE)).all():
+        raise NotClean("a blank line, or a line that is not one object")
+    return starts
+
+
+def read_json(data: bytes) -> pa.Table:
+    """Read whole lines of JSON; raises NotClean or pyarrow.ArrowInvalid."""
+    buffer = pa.py_buffer(data)
+    offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
+    text = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
+    text.cast(pa.large_string())  # the reader lets bytes pass that are not UTF-8; this raises
+    if b"Inf" in data:
+        raise NotClean("the reader takes Inf for a number, JSON does not")
+    refusal: Exception = NotClean("no schema fits")
+    for schema in FAST_SCHEMAS:
+        try:
+            return pyarrow.json.read_json(
+                pa.BufferReader(buffer),
+                read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+                parse_options=pyarrow.json.ParseOptions(
+                    explicit_schema=schema, unexpected_field_behavior="ignore"
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            refusal = error
+    raise refusal
+
+
+def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
+    """Return ids as trimmed text, each distinct id looked at once; raises NotClean."""
+    encoded = ids.dictionary_encode()
+    written = encoded.dictionary.to_pylist()
+    if pa.types.is_integer(ids.type) and 0 in written and b"-0" in data:
+        raise NotClean("-0 and 0 are two ids as written")
+    try:
+        cleaned = [clean_id(str(value)) for value in written]
+    except ValueError as error:
+        raise NotClean(f"an id {error}") from None
+    if cleaned == written:
+        return encoded
+    return pa.array(cleaned, pa.string()).take(encoded.indices).dictionary_encode()
+
+
+def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (line number in the block, byte offset in the file, line) of each line with text."""
+    for place, line in enumerate(data.split(b"\n"), start=number):
+        if line.strip():
+            yield place, offset, line
+        offset += len(line) + 1
+
+
+def flatten_records(
+    records: Iterable[tuple[int | None, int, bytes]], file_number: int
+) -> Flattened:
+    """Flatten records one by one: each is kept, or set aside with a reason.
+
+    `records` holds (line number in the block, place in the file, text). A place is a byte offset,
+    or the element number in a file that is one JSON array.
+    """
+    flattened = Flattened()
+    places: list[int] = []
+    baskets: list[Basket] = []
+    for line_number, place, text in records:
+        flattened.counts["records_read"] += 1
+        try:
+            basket = read_basket(decode_record(text))
+        except RecordRejected as error:
+            flattened.counts.update(records_rejected=1, records_touched=1)
+            flattened.rejects.append(reject(line_number, place, str(error), text))
+            continue
+        except RecursionError:
+            # The interpreter's decoder gives up where the fast reader does not: ask that one.
+            flattened.add(flatten_deep(line_number, place, text, file_number))
+            continue
+        places.append(place)
+        baskets.append(basket)
+        flattened.counts["records_touched"] += bool(basket.rejected_lines)
+        for reason, item in basket.rejected_lines:
+            flattened.rejects.append(reject(line_number, place, reason, item_text(item, text)))
+    flattened.counts["baskets_empty"] += sum(basket.is_empty for basket in baskets)
+    flattened.counts["lines_rejected"] += sum(len(basket.rejected_lines) for basket in baskets)
+    flattened.counts["stores_unreadable"] += sum(basket.store_unreadable for basket in baskets)
+    flattened.add(assemble(as_columns(baskets, order_ids(file_number, np.array(places, "int64")))))
+    return flattened
+
+
+def flatten_deep(line_number: int | None, place: int, text: bytes, file_number: int) -> Flattened:
+    """Flatten one record nested too deeply for `decode_record`."""
+    flattened = Flattened()
+    try:
+        flattened = flatten_fast(text.strip(), place, file_number)
+    except (NotClean, pa.ArrowInvalid):
+        flattened.counts.update(records_rejected=1, records_touched=1)
+        reason = "record: nested too deeply"
+        flattened.rejects.append(reject(line_number, place, reason, text))
+    flattened.counts["records_read"] = 0  # the caller has counted it
+    return flattened
+
+
+def item_text(item: Any, record: bytes) -> bytes:
+    """Write an entry of itemList back as JSON; the whole record where nesting forbids it."""
+    try:
+        return as_json(item).encode("utf-8", "backslashreplace")
+    except RecursionError:
+        return record
+
+
+def reject(line_number: int | None, place: int, reason: str, text: bytes) -> dict[str, Any]:
+    """Return a row of rejects; bytes that are no UTF-8 are escaped as in `\\xff`."""
+    raw_text = text[:RAW_TEXT_LIMIT].decode("utf-8", "backslashreplace")
+    return {
+        "line_number": line_number,
+        "byte_offset": place,
+        "reason": reason,
+        "raw_text": raw_text,
+    }
+
+
+def as_columns(baskets: list[Basket], ids: np.ndarray) -> Columns:
+    return Columns(
+        order_ids=ids,
+        line_counts=np.array([len(basket.product_ids) for basket in baskets], "int64"),
+        dates=pa.array([basket.date for basket in baskets], pa.string()),
+        store_ids=pa.array([basket.store_id for basket in baskets], pa.string()),
+        product_ids=pa.array([i for basket in baskets for i in basket.product_ids], pa.string()),
+        quantities=pa.array([q for basket in baskets for q in basket.quantities], pa.float64()),
+    )
+
+
+def order_ids(file_number: int, places: np.ndarray) -> np.ndarray:
+    """Return `file number << 40 | place`, int64: a key that leads back to the record.
+
+    Raises CannotRun for a place that does not fit in its 40 bits.
+    """
+    if len(places) and int(places.max()) >> ORDER_ID_OFFSET_BITS:
+        raise CannotRun("a transactions file is longer than 1 TiB: split it")
+    return places.astype("int64") | (file_number << ORDER_ID_OFFSET_BITS)
+
+
+def assemble(columns: Columns) -> Flattened:
+    """Turn kept records into rows of `LINE_ITEMS` and their counts."""
+    ordered_at = parse_dates(columns.dates)
+    record_of_line = np.repeat(np.arange(len(columns.line_counts)), columns.line_counts)
+    table = pa.table(
+        [
+            pa.array(columns.order_ids[record_of_line]),
+            columns.product_ids,
+            columns.quantities,
+            ordered_at.take(pa.array(record_of_line)),
+            columns.store_ids.dictionary_encode().take(pa.array(record_of_line)),
+        ],
+        names=LINE_ITEMS.names,
+    )
+    counts = Counter(
+        lines_written=table.num_rows,
+        dates_missing=columns.dates.null_count,
+        dates_unreadable=ordered_at.null_count - columns.dates.null_count,
+    )
+    return Flattened([table], [], counts)
+
+
+def parse_dates(text: pa.Array) -> pa.Array:
+    """Return `YYYY.MM.DD HH:MM:SS` as timestamp[us]; null for no date or one that cannot be."""
+    pattern = r"^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d$"
+    well_formed = pc.if_else(pc.match_substring_regex(text, pattern), text, None)
+    iso = pc.replace_substring(well_formed, ".", "-")
+    try:
+        return iso.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return pa.array([parse_date(value) for value in iso], pa.timestamp("us"))
+
+
+def parse_date(iso: pa.StringScalar) -> pa.TimestampScalar | None:
+    try:
+        return iso.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None

@@ -1,0 +1,110 @@
+"""Run the whole job: flatten the inputs, `dbt build`, publish, and show one recommendation."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from errors import CANNOT_RUN, REFUSED, stop
+
+ROOT = Path(__file__).resolve().parent.parent
+DBT_OPTIONS = ["--project-dir", str(ROOT), "--profiles-dir", str(ROOT), "--log-level", "none"]
+
+
+class DbtEvents:
+    """Prints what dbt's macros print, and on a terminal the model or test that dbt is at."""
+
+    def __init__(self) -> None:
+        self.is_terminal = sys.stderr.isatty()
+
+    def __call__(self, event: Any) -> None:
+        if event.info.name == "PrintEvent":
+            self.clear()
+            click.echo(event.info.msg)
+        elif self.is_terminal and event.info.name == "LogStartLine":
+            text = f"{event.data.index}/{event.data.total} {event.data.description}"
+            click.echo(f"\r\033[K{text[:79]}", nl=False, err=True)
+
+    def clear(self) -> None:
+        if self.is_terminal:
+            click.echo("\r\033[K", nl=False, err=True)
+
+
+def run_flatten(dbt: Any) -> Any:
+    """Run flatten.py, and let dbt read the project in the meantime; returns dbt's manifest.
+
+    Stops the program with flatten's exit status when that is not 0.
+    """
+    with subprocess.Popen([sys.executable, ROOT / "scripts" / "flatten.py"]) as flatten:
+        parsed = dbt().invoke(["parse", *DBT_OPTIONS])
+    if flatten.returncode:
+        sys.exit(flatten.returncode if flatten.returncode > 0 else CANNOT_RUN)
+    if not parsed.success:
+        stop(f"dbt cannot read the project: {parsed.exception}", CANNOT_RUN)
+    return parsed.result
+
+
+def run_dbt_build(dbt: Any, manifest: Any) -> None:
+    """Run `dbt build`; stops the program when a model, a test or dbt itself fails."""
+    began = time.monotonic()
+    events = DbtEvents()
+    outcome = dbt(manifest=manifest, callbacks=[events]).invoke(["build", *DBT_OPTIONS])
+    events.clear()
+    if outcome.exception:
+        stop(f"dbt build: {explain(outcome.exception)}", CANNOT_RUN)
+    for result in outcome.result:
+        if result.status in ("warn", "fail", "error"):
+            click.echo(f"{result.status:10} {result.node.name}: {result.message}")
+    if not outcome.success:
+        broken = any(result.status == "error" for result in outcome.result)
+        details = Path(os.environ.get("DBT_LOG_PATH", "logs")) / "dbt.log"
+        stop(
+            f"dbt build failed, nothing was published; details in {details}",
+            CANNOT_RUN if broken else REFUSED,
+        )
+    passed = [result for result in outcome.result if result.status in ("pass", "warn")]
+    click.echo(f"dbt build  {time.monotonic() - began:.1f} s, {len(passed)} tests passed")
+
+
+def explain(error: BaseException) -> str:
+    """Return what a user can do something about; dbt's own words lead, its call stack goes."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(">")]
+    return told[1] if len(told) > 1 and told[0].startswith("Compilation Error") else " ".join(told)
+
+
+def show_result(lake_path: str, duckdb_path: str) -> None:
+    """Print where the result is, and the recommendations of one product that sells well."""
+    from recommend import EXPORT, answer, load_best_seller
+
+    click.echo(f"result     {duckdb_path}: tables product_recommendations, product_pairs")
+    click.echo(f"           {lake_path.rstrip('/')}/{EXPORT}")
+    for product_id, rows in load_best_seller(lake_path).items():
+        click.echo()
+        click.echo(answer(product_id, rows, as_json=False))
+
+
+@click.command()
+def main() -> None:
+    """Flatten, run `dbt build`, publish; settings come from the environment (see README.md).
+
+    Exit status: 0 published; 1 the data was refused; 2 it could not run.
+    """
+    began = time.monotonic()
+    from dbt.cli.main import dbtRunner
+
+    manifest = run_flatten(dbtRunner)
+    run_dbt_build(dbtRunner, manifest)
+    click.echo(f"whole job  {time.monotonic() - began:.1f} s")
+    show_result(
+        os.environ.get("LAKE_PATH") or "data/lake",
+        os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Run independent tasks with Dask: on this machine's threads, or on a cluster."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from typing import Any
+
+import dask
+from dask.diagnostics import ProgressBar
+
+from errors import CannotRun, describe
+
+CONNECT_SECONDS = 8
+WORKER_SECONDS = 30
+# Workers need the libraries alone: these modules travel with the tasks.
+TASK_MODULES = ("blocks", "cluster", "errors", "ingest", "lake", "records", "sources")
+
+
+@contextmanager
+def connected(scheduler: str | None) -> Iterator[Any]:
+    """Yield a distributed Client for the scheduler's address, None for this machine's threads.
+
+    Raises CannotRun when no scheduler answers, or when it has no worker.
+    """
+    if not scheduler:
+        yield None
+        return
+    import cloudpickle
+    import distributed
+
+    for name in TASK_MODULES:
+        cloudpickle.register_pickle_by_value(import_module(name))
+    try:
+        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise CannotRun(f"the Dask scheduler at {scheduler} has no worker") from error
+        yield client
+
+
+def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: Any) -> list[Any]:
+    """Return `function(argument)` for each argument, in order; shows progress on a terminal."""
+    tasks = [dask.delayed(function, traverse=False)(argument) for argument in arguments]
+    show = sys.stderr.isatty()
+    if client is None:
+        with ProgressBar(out=sys.stderr) if show else nullcontext():
+            return list(dask.compute(*tasks, scheduler="threads"))
+    from distributed import progress
+
+    futures = client.compute(tasks)
+    if show:
+        progress(futures, notebook=False)
+    return client.gather(futures)

@@ -1,0 +1,87 @@
+"""Flatten raw transactions into the lake: validate, write Parquet, set bad records aside."""
+
+import time
+
+import click
+
+from errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, stop
+from ingest import BLOCK_SIZE, flatten
+from lake import run_path
+from report import report
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--transactions",
+    envvar="TRANSACTIONS",
+    default="data/transactions*.txt",
+    show_envvar=True,
+    help="Files and globs, comma-separated: JSON lines or one JSON array, gzipped or not.",
+)
+@click.option(
+    "--products",
+    envvar="PRODUCTS",
+    default="data/products.txt",
+    show_envvar=True,
+    help="Product list: tab-separated product id, category code and name.",
+)
+@click.option(
+    "--lake-path",
+    envvar="LAKE_PATH",
+    default="data/lake",
+    show_envvar=True,
+    help="Folder of the lake; the run that is there now stays current until this one is whole.",
+)
+@click.option(
+    "--scheduler",
+    envvar="DASK_SCHEDULER",
+    show_envvar=True,
+    help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
+)
+@click.option(
+    "--max-reject-fraction",
+    envvar="MAX_REJECT_FRACTION",
+    default=0.01,
+    type=click.FloatRange(0, 1),
+    show_envvar=True,
+    help="Refuse the data when more than this share of records is rejected or holds a"
+    " rejected line.",
+)
+@click.option(
+    "--block-size",
+    default=BLOCK_SIZE,
+    type=click.IntRange(min=1),
+    help="Bytes of text that one task reads at a time.",
+)
+def main(
+    transactions: str,
+    products: str,
+    lake_path: str,
+    scheduler: str | None,
+    max_reject_fraction: float,
+    block_size: int,
+) -> None:
+    """Flatten raw transactions and products into a new run of the lake.
+
+    Exit status: 0 the run is current; 1 too many records were bad; 2 it could not run.
+    """
+    began = time.monotonic()
+    try:
+        manifest = flatten(
+            transactions, products, lake_path, scheduler, max_reject_fraction, block_size
+        )
+    except Refused as refusal:
+        message, manifest = refusal.args
+        click.echo(report(manifest))
+        rejects = f"{run_path(lake_path, manifest['run'])}/rejects"
+        stop(f"{message}; nothing was published; what was set aside is in {rejects}", REFUSED)
+    except CannotRun as error:
+        stop(str(error), CANNOT_RUN)
+    except OSError as error:
+        stop(f"cannot write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
+    click.echo(report(manifest))
+    click.echo(f"flatten    {time.monotonic() - began:.1f} s, into {lake_path}")
+
+
+if __name__ == "__main__":
+    main()

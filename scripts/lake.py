@@ -1,0 +1,106 @@
+"""The lake: one folder a run, written beside the old ones, and a pointer to the current run.
+
+    current.json                        the manifest of the current run; replaced last
+    runs/<run>/manifest.json            what current.json said when that run became current
+    runs/<run>/line_items/*.parquet     also products/ and rejects/
+    product_recommendations.parquet     exported by `dbt build`
+
+Paths go through fsspec, so that an object store is a setting.
+"""
+
+import json
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+CURRENT = "current.json"
+MANIFEST = "manifest.json"
+RUNS_KEPT = 3
+# A run without a manifest may still be under way somewhere; after this long it is a leftover.
+UNFINISHED_RUN_KEPT = timedelta(days=1)
+RUN_TIME_FORMAT = "%Y%m%dT%H%M%S"
+
+
+def new_run() -> str:
+    """Return a run id; ids sort by the time they were made (UTC)."""
+    return f"{datetime.now(UTC).strftime(RUN_TIME_FORMAT)}-{secrets.token_hex(4)}"
+
+
+def run_path(lake_path: str, run: str) -> str:
+    return f"{lake_path.rstrip('/')}/runs/{run}"
+
+
+def write_part(path: str, table: pa.Table) -> None:
+    """Write one Parquet file that appears under its name whole or not at all."""
+    fs, path = url_to_fs(path)
+    unfinished = unfinished_name(path)
+    with fs.open(unfinished, "wb") as file:
+        # Line items ascend by order id: differences pack far better than a dictionary.
+        deltas = {"order_id": "DELTA_BINARY_PACKED"} if "order_id" in table.column_names else None
+        pq.write_table(
+            table,
+            file,
+            use_dictionary=[name for name in table.column_names if name != "order_id"],
+            column_encoding=deltas,
+        )
+    fs.mv(unfinished, path)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write one JSON file that appears under its name whole or not at all."""
+    fs, path = url_to_fs(path)
+    unfinished = unfinished_name(path)
+    with fs.open(unfinished, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, ensure_ascii=False)
+    fs.mv(unfinished, path)
+
+
+def unfinished_name(path: str) -> str:
+    """Return a name beside `path` that no `*.parquet` or `*.json` matches."""
+    return f"{path}.{secrets.token_hex(4)}.unfinished"
+
+
+def read_current(lake_path: str) -> dict[str, Any] | None:
+    """Return the manifest of the current run, None when there is none yet."""
+    fs, root = url_to_fs(lake_path)
+    try:
+        return json.loads(fs.cat_file(f"{root}/{CURRENT}"))
+    except FileNotFoundError:
+        return None
+
+
+def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> None:
+    """Point the lake's readers at a finished run, then remove the runs that are too old."""
+    write_json(f"{run_path(lake_path, run)}/{MANIFEST}", manifest)
+    write_json(f"{lake_path.rstrip('/')}/{CURRENT}", manifest)
+    prune(lake_path, run)
+
+
+def prune(lake_path: str, current: str) -> None:
+    """Remove finished runs beyond the newest few, and what killed runs left behind."""
+    fs, root = url_to_fs(lake_path)
+    folders = sorted(path.rsplit("/", 1)[1] for path in fs.ls(f"{root}/runs", detail=False))
+    finished = [run for run in folders if fs.exists(f"{root}/runs/{run}/{MANIFEST}")]
+    stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
+    leftovers = [run for run in folders if run not in finished and run_time(run) < stale]
+    for run in finished[:-RUNS_KEPT] + leftovers:
+        if run != current:
+            fs.rm(f"{root}/runs/{run}", recursive=True)
+
+
+def run_time(run: str) -> datetime:
+    """Return when a run began; the far future for a folder that no run made."""
+    try:
+        return datetime.strptime(run.split("-")[0], RUN_TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def make_folders(folder: str, tables: tuple[str, ...]) -> None:
+    fs, root = url_to_fs(folder)
+    for table in tables:
+        fs.makedirs(f"{root}/{table}", exist_ok=True)

@@ -1,0 +1,61 @@
+"""Print what a run of flatten read, kept and set aside."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def report(manifest: dict[str, Any]) -> str:
+    """Return the counts of a manifest as text, a line for each thing a person would ask."""
+    records = manifest["counts"]["transactions"]
+    products = manifest["counts"]["products"]
+    files = manifest["files"]
+    size = sum(file["bytes"] for file in files)
+    lines = [
+        f"read       {count(records['records_read'], 'record')}"
+        f" in {count(len(files), 'file')} ({megabytes(size)}),"
+        f" {count(products['lines_read'], 'product line')}",
+        f"kept       {count(records['records_kept'], 'basket')}"
+        f" with {count(records['lines_written'], 'line')},"
+        f" {count(products['products'], 'product')}",
+        f"set aside  {count(records['records_rejected'], 'record')},"
+        f" {count(records['lines_rejected'], 'line')} of kept records,"
+        f" {count(products['lines_rejected'], 'product line')}",
+    ]
+    lines += [
+        f"           {reject['rejects']:,} x {reject['reason']}, first at {place(reject)}"
+        for reject in manifest["rejects"]
+    ]
+    notes = {
+        "empty baskets": records["baskets_empty"],
+        "baskets without a date": records["dates_missing"],
+        "dates unreadable": records["dates_unreadable"],
+        "stores unreadable": records["stores_unreadable"],
+    }
+    if any(notes.values()):
+        noted = ", ".join(f"{number:,} {what}" for what, number in notes.items() if number)
+        lines.append(f"noted      {noted}")
+    return "\n".join(lines)
+
+
+def count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def place(reject: dict[str, Any]) -> str:
+    """Return file:line, or file and element for a JSON array."""
+    path = display_path(reject["source_file"])
+    if reject["line_number"] is None:
+        return f"{path} element {reject['byte_offset']:,}"
+    return f"{path}:{reject['line_number']}"
+
+
+def display_path(path: str) -> str:
+    """Return a local path below the current folder as relative, any other as it is."""
+    if os.path.isabs(path) and Path(path).is_relative_to(Path.cwd()):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
