@@ -29,7 +29,7 @@
     {%- for result in results -%}
         {%- if result.status in ('success', 'pass', 'warn') -%}
             {%- do done.append(result.node.unique_id) -%}
-        {%- else -%}
+        {%- elif result.status != 'no-op' -%}
             {%- do bad.append(result.node.name ~ ' (' ~ result.status ~ ')') -%}
         {%- endif -%}
     {%- endfor -%}

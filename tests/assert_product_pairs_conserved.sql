@@ -1,0 +1,37 @@
+with
+
+baskets as (
+
+    select
+        order_id,
+        count(*) as product_count
+    from {{ ref('int_basket_items') }}
+    group by order_id
+
+),
+
+expected as (
+
+    select coalesce(sum(product_count * (product_count - 1) // 2), 0) as pair_occurrences
+    from baskets
+
+),
+
+counted as (
+
+    select
+        coalesce(sum(copurchase_count), 0) as pair_occurrences,
+        count(*) filter (where left_product_key >= right_product_key) as unordered_pairs
+    from {{ ref('int_product_pairs_counted') }}
+
+)
+
+select
+    expected.pair_occurrences as expected_pair_occurrences,
+    counted.pair_occurrences,
+    counted.unordered_pairs
+from expected
+cross join counted
+where
+    expected.pair_occurrences <> counted.pair_occurrences
+    or counted.unordered_pairs > 0

@@ -1,0 +1,105 @@
+-- Ranks every pair of some products, as the mart would without the shortlist, and compares both
+-- ways. Ranking all pairs of all products takes longer than counting them.
+with
+
+products as (
+
+    select
+        product_id,
+        product_key,
+        basket_count,
+        is_in_catalogue
+    from {{ ref('int_products_keyed') }}
+
+),
+
+sampled_products as (
+
+    select
+        product_id,
+        product_key
+    from products
+    order by hash(product_id), product_id
+    limit 20
+
+),
+
+directed as (
+
+    select
+        left_product_key as product_key,
+        right_product_key as other_product_key,
+        copurchase_count
+    from {{ ref('int_product_pairs_counted') }}
+
+    union all
+
+    select
+        right_product_key as product_key,
+        left_product_key as other_product_key,
+        copurchase_count
+    from {{ ref('int_product_pairs_counted') }}
+
+),
+
+expected as (
+
+    select
+        sampled_products.product_id,
+        other_product.product_id as recommended_product_id,
+        directed.copurchase_count,
+        row_number() over (
+            partition by sampled_products.product_id
+            order by
+                directed.copurchase_count desc,
+                other_product.basket_count desc,
+                other_product.product_id asc
+        ) as recommendation_rank
+    from directed
+    inner join sampled_products
+        on directed.product_key = sampled_products.product_key
+    inner join products as other_product
+        on directed.other_product_key = other_product.product_key
+    where other_product.is_in_catalogue
+    qualify recommendation_rank <= {{ recommendations_per_product() }}
+
+),
+
+found as (
+
+    select
+        recommendations.product_id,
+        recommendations.recommended_product_id,
+        recommendations.copurchase_count,
+        recommendations.recommendation_rank
+    from {{ ref('product_recommendations') }} as recommendations
+    semi join sampled_products
+        on recommendations.product_id = sampled_products.product_id
+
+),
+
+missing as (
+
+    select * from expected
+    except all
+    select * from found
+
+),
+
+extra as (
+
+    select * from found
+    except all
+    select * from expected
+
+)
+
+select
+    'missing' as problem,
+    *
+from missing
+union all
+select
+    'extra' as problem,
+    *
+from extra
