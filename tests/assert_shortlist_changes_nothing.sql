@@ -96,10 +96,12 @@ extra as (
 
 select
     'missing' as problem,
-    *
+    product_id,
+    recommended_product_id
 from missing
 union all
 select
     'extra' as problem,
-    *
+    product_id,
+    recommended_product_id
 from extra

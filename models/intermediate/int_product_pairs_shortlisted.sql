@@ -46,7 +46,7 @@ topped as (
             {{ recommendations_per_product() }}
         ) as packed_ranks
     from directed
-    semi join recommendable_products
+    inner join recommendable_products
         on directed.recommended_product_key = recommendable_products.product_key
     group by directed.product_key
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ class Shop:
 
     folder: Path
     dbt_folder: Path  # where dbt keeps its target and logs, shared by the shops of a session
+    project: Path = ROOT
 
     @property
     def transactions(self) -> Path:
@@ -70,8 +72,7 @@ class Shop:
     def write(self, baskets: Iterable[Iterable[str]], products: Iterable[str]) -> None:
         """Write baskets of product ids, and a list in which each product is named after its id."""
         self.write_records(
-            {"itemList": [{"item": item, "quantity": 1.0} for item in basket]}
-            for basket in baskets
+            {"itemList": [{"item": item, "quantity": 1.0} for item in basket]} for basket in baskets
         )
         self.write_products(f"{product}\tC\tName of {product}" for product in products)
 
@@ -97,9 +98,18 @@ class Shop:
         """Run dbt in the project."""
         return self._run([Path(sys.executable).parent / "dbt", *arguments], settings)
 
-    def build(self, *arguments: str, **settings: object) -> None:
-        """Flatten and `dbt build`; fails the test when either does."""
-        flattened = self.run("flatten", **settings)
+    def copy_project(self) -> None:
+        """Let dbt use a copy of the project, for tests that change the project itself."""
+        self.project, self.dbt_folder = self.folder / "project", self.folder
+        for name in ("models", "macros", "seeds", "tests"):
+            shutil.copytree(ROOT / name, self.project / name)
+        for name in ("dbt_project.yml", "profiles.yml"):
+            shutil.copy(ROOT / name, self.project / name)
+
+    def build(self, *arguments: str, block_size: int | None = None, **settings: object) -> None:
+        """Flatten and `dbt build` with dbt's `arguments`; fails the test when either does."""
+        options = [] if block_size is None else ["--block-size", block_size]
+        flattened = self.run("flatten", *options, **settings)
         assert flattened.returncode == 0, flattened.stderr
         built = self.dbt("--quiet", "build", *arguments, **settings)
         assert built.returncode == 0, built.stdout
@@ -107,7 +117,7 @@ class Shop:
     def _run(self, program: list[Any], settings: dict[str, object]) -> Any:
         return subprocess.run(
             program,
-            cwd=ROOT,
+            cwd=self.project,
             env=self.environment(**settings),
             stdin=subprocess.DEVNULL,
             capture_output=True,
