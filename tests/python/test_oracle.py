@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dbt.cli.main import dbtRunner
 from conftest import ROOT, Shop
 from oracle import count, read_baskets, read_catalogue, recommend
 
@@ -95,9 +96,7 @@ def test_pairs_of_small_worlds(worlds: Shop) -> None:
     """Every pair in both directions, with the counts of both sides."""
     pairs, singles = count(read_baskets(worlds.transactions))
     catalogue = read_catalogue(worlds.products)
-    names = {
-        product: catalogue[product][1] if product in catalogue else None for product in singles
-    }
+    names = {product: catalogue.get(product, ["", None])[1] for product in singles}
     expected = {
         (product, names[product], other, names[other], together, singles[product], singles[other])
         for (left, right), together in pairs.items()
@@ -119,9 +118,12 @@ def test_fewer_recommendations_are_the_first_of_more(worlds: Shop) -> None:
 
 @pytest.mark.parametrize("wanted", ["0", "1001", "five", "2.5", "true"])
 def test_number_of_recommendations_is_checked_when_compiling(shop: Shop, wanted: str) -> None:
-    parsed = shop.dbt("--quiet", "parse", "--vars", f"recommendations_per_product: {wanted}")
-    assert parsed.returncode == 2
-    assert "must be a whole number from 1 to 1000" in parsed.stdout
+    folders = ["--target-path", f"{shop.folder}/target", "--log-path", f"{shop.folder}/logs"]
+    project = ["--project-dir", str(ROOT), "--profiles-dir", str(ROOT), "--log-level", "none"]
+    parsed = dbtRunner().invoke(
+        ["parse", "--vars", f"recommendations_per_product: {wanted}", *project, *folders]
+    )
+    assert "must be a whole number from 1 to 1000" in str(parsed.exception)
 
 
 def test_excluded_products_never_were(shop: Shop) -> None:
