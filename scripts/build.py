@@ -57,8 +57,11 @@ def run_dbt_build(dbt: Any, manifest: Any) -> None:
     if outcome.exception:
         stop(f"dbt build: {explain(outcome.exception)}", CANNOT_RUN)
     for result in outcome.result:
-        if result.status in ("warn", "fail", "error"):
-            click.echo(f"{result.status:10} {result.node.name}: {result.message}")
+        if result.status in ("warn", "fail"):
+            found = f"{result.failures or 0:,} x {result.node.name}"
+            click.echo(f"{result.status:10} {found}: {one_line(result.node.description)}")
+        elif result.status == "error":
+            click.echo(f"error      {result.node.name}: {one_line(result.message)}")
     if not outcome.success:
         broken = any(result.status == "error" for result in outcome.result)
         details = Path(os.environ.get("DBT_LOG_PATH", "logs")) / "dbt.log"
@@ -70,6 +73,10 @@ def run_dbt_build(dbt: Any, manifest: Any) -> None:
     click.echo(f"dbt build  {time.monotonic() - began:.1f} s, {len(passed)} tests passed")
 
 
+def one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
 def explain(error: BaseException) -> str:
     """Return what a user can do something about; dbt's own words lead, its call stack goes."""
     lines = [line.strip() for line in str(error).splitlines()]
@@ -79,13 +86,14 @@ def explain(error: BaseException) -> str:
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
     """Print where the result is, and the recommendations of one product that sells well."""
-    from recommend import EXPORT, answer, load_best_seller
+    from recommend import EXPORT, answer, load_best_seller, load_product_names
 
     click.echo(f"result     {duckdb_path}: tables product_recommendations, product_pairs")
     click.echo(f"           {lake_path.rstrip('/')}/{EXPORT}")
     for product_id, rows in load_best_seller(lake_path).items():
         click.echo()
-        click.echo(answer(product_id, rows, as_json=False))
+        name = load_product_names(lake_path, (product_id,)).get(product_id)
+        click.echo(answer(product_id, name, rows, as_json=False))
 
 
 @click.command()

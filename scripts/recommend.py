@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from fsspec.core import url_to_fs
 from tabulate import tabulate
 
 from errors import CANNOT_RUN, CannotRun, describe, stop
+from lake import read_current, run_path
 
 EXPORT = "product_recommendations.parquet"
 COLUMNS = {
@@ -32,8 +34,7 @@ def load_recommendations(
     number of baskets that held both). With `product_ids`, only those products are read. Raises
     CannotRun when there is no table or it cannot be read.
     """
-    wanted = [("product_id", "in", list(product_ids))] if product_ids else None
-    table = read_export(lake_path, wanted)
+    table = read_export(lake_path, only(product_ids))
     recommendations: dict[str, list[Recommendation]] = {}
     columns = [table[column].tolist() for column in COLUMNS]
     for product_id, *values in zip(table["product_id"], *columns, strict=True):
@@ -42,6 +43,28 @@ def load_recommendations(
     for rows in recommendations.values():
         rows.sort(key=lambda row: row["rank"])
     return recommendations
+
+
+def load_product_names(lake_path: str, product_ids: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return product id -> name from the product list of the lake's current run.
+
+    Names are a courtesy of the lookup: where they cannot be read there are none.
+    """
+    try:
+        if (current := read_current(lake_path)) is None:
+            return {}
+        fs, folder = url_to_fs(f"{run_path(lake_path, current['run'])}/products")
+        with fs.open(f"{folder}/part-00000.parquet", "rb") as file:
+            columns = ["product_id", "product_name"]
+            table = pd.read_parquet(file, columns=columns, filters=only(product_ids))
+    except (OSError, ValueError, KeyError):
+        return {}
+    return dict(zip(table["product_id"], table["product_name"], strict=True))
+
+
+def only(product_ids: tuple[str, ...]) -> list[tuple[str, str, Any]] | None:
+    """Return the Parquet filter for some products; none at all means every product."""
+    return [("product_id", "in", list(product_ids))] if product_ids else None
 
 
 def read_export(lake_path: str, filters: list[tuple[str, str, Any]] | None) -> pd.DataFrame:
@@ -74,16 +97,20 @@ def as_table(rows: list[Recommendation]) -> str:
     )
 
 
-def answer(product_id: str, rows: list[Recommendation], as_json: bool) -> str:
-    """Return what is printed for one product."""
+def answer(
+    product_id: str, product_name: str | None, rows: list[Recommendation], as_json: bool
+) -> str:
+    """Return what is printed for one product; its name is None when it is not in the list."""
     if as_json:
-        return json.dumps({"product_id": product_id, "recommendations": rows}, ensure_ascii=False)
+        content = {"product_id": product_id, "product_name": product_name, "recommendations": rows}
+        return json.dumps(content, ensure_ascii=False)
+    product = f"{product_name} ({product_id})" if product_name else product_id
     if not rows:
-        return f"No recommendations for {product_id}."
-    return f"Bought together with {product_id}:\n\n{as_table(rows)}\n"
+        return f"No recommendations for {product}."
+    return f"Bought together with {product}:\n\n{as_table(rows)}\n"
 
 
-def ask(recommendations: dict[str, list[Recommendation]], as_json: bool) -> None:
+def ask(reply: Callable[[str], str]) -> None:
     """Answer product ids from standard input until it ends."""
     prompt = "product id (Ctrl-D leaves): " if sys.stdin.isatty() else ""
     while True:
@@ -93,7 +120,7 @@ def ask(recommendations: dict[str, list[Recommendation]], as_json: bool) -> None
             click.echo()
             return
         if product_id:
-            click.echo(answer(product_id, recommendations.get(product_id, []), as_json))
+            click.echo(reply(product_id))
 
 
 @click.command()
@@ -117,10 +144,16 @@ def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
         recommendations = load_recommendations(lake_path, product_ids)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
+    names = load_product_names(lake_path, product_ids)
+
+    def reply(product_id: str) -> str:
+        rows = recommendations.get(product_id, [])
+        return answer(product_id, names.get(product_id), rows, as_json)
+
     if not product_ids:
-        ask(recommendations, as_json)
+        ask(reply)
     for product_id in product_ids:
-        click.echo(answer(product_id, recommendations.get(product_id, []), as_json))
+        click.echo(reply(product_id))
 
 
 if __name__ == "__main__":

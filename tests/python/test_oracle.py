@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dbt.cli.main import dbtRunner
+
 from conftest import ROOT, Shop
 from oracle import count, read_baskets, read_catalogue, recommend
 
