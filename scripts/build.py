@@ -24,7 +24,7 @@ class DbtEvents:
     def __call__(self, event: Any) -> None:
         if event.info.name == "PrintEvent":
             self.clear()
-            click.echo(event.info.msg)
+            click.echo(event.info.msg.replace("Published ", "published  ", 1))
         elif self.is_terminal and event.info.name == "LogStartLine":
             text = f"{event.data.index}/{event.data.total} {event.data.description}"
             click.echo(f"\r\033[K{text[:79]}", nl=False, err=True)
@@ -58,8 +58,9 @@ def run_dbt_build(dbt: Any, manifest: Any) -> None:
         stop(f"dbt build: {explain(outcome.exception)}", CANNOT_RUN)
     for result in outcome.result:
         if result.status in ("warn", "fail"):
-            found = f"{result.failures or 0:,} x {result.node.name}"
-            click.echo(f"{result.status:10} {found}: {one_line(result.node.description)}")
+            label = "warning" if result.status == "warn" else "failed"
+            found = f"{one_line(result.node.description)} Found: {result.failures or 0:,}"
+            click.echo(f"{label:10} {found} ({result.node.name})")
         elif result.status == "error":
             click.echo(f"error      {result.node.name}: {one_line(result.message)}")
     if not outcome.success:
@@ -86,10 +87,9 @@ def explain(error: BaseException) -> str:
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
     """Print where the result is, and the recommendations of one product that sells well."""
-    from recommend import EXPORT, answer, load_best_seller, load_product_names
+    from recommend import answer, load_best_seller, load_product_names
 
-    click.echo(f"result     {duckdb_path}: tables product_recommendations, product_pairs")
-    click.echo(f"           {lake_path.rstrip('/')}/{EXPORT}")
+    click.echo(f"warehouse  {duckdb_path}: product_recommendations, product_pairs")
     for product_id, rows in load_best_seller(lake_path).items():
         click.echo()
         name = load_product_names(lake_path, (product_id,)).get(product_id)

@@ -46,6 +46,7 @@ def write_part(path: str, table: pa.Table) -> None:
             file,
             use_dictionary=[name for name in table.column_names if name != "order_id"],
             column_encoding=deltas,
+            write_statistics=[name for name in table.column_names if name.startswith("order")],
             store_schema=False,  # plain columns for every reader, dictionary-encoded or not here
         )
     fs.mv(unfinished, path)

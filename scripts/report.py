@@ -27,13 +27,13 @@ def report(manifest: dict[str, Any]) -> str:
         for reject in manifest["rejects"]
     ]
     notes = {
-        "empty baskets": records["baskets_empty"],
-        "baskets without a date": records["dates_missing"],
-        "dates unreadable": records["dates_unreadable"],
-        "stores unreadable": records["stores_unreadable"],
+        "empty basket": records["baskets_empty"],
+        "missing date": records["dates_missing"],
+        "unreadable date": records["dates_unreadable"],
+        "unreadable store": records["stores_unreadable"],
     }
     if any(notes.values()):
-        noted = ", ".join(f"{number:,} {what}" for what, number in notes.items() if number)
+        noted = ", ".join(count(number, what) for what, number in notes.items() if number)
         lines.append(f"noted      {noted}")
     return "\n".join(lines)
 
