@@ -185,7 +185,9 @@ def read_json(data: bytes) -> pa.Table:
         try:
             return pyarrow.json.read_json(
                 pa.BufferReader(buffer),
-                read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=min(READER_CHUNK, len(data) + 1)),
+                read_options=pyarrow.json.ReadOptions(
+                    use_threads=False, block_size=min(READER_CHUNK, len(data) + 1)
+                ),
                 parse_options=pyarrow.json.ParseOptions(
                     explicit_schema=schema, unexpected_field_behavior="ignore"
                 ),
