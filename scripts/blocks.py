@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from errors import CannotRun
-from records import Basket, RecordRejected, as_json, clean_id, decode_record, read_basket
+from records import Basket, RecordRejected, TooDeep, as_json, clean_id, decode_record, read_basket
 
 LINE_ITEMS = pa.schema(
     [
@@ -45,6 +45,8 @@ SMALL_BLOCK = 64 * 1024
 # The reader is a quarter faster on pieces that stay in the processor's cache; a longer record makes
 # it refuse, and is then read on its own.
 READER_CHUNK = 4 << 20
+# Ids to which `clean_id` has nothing to do: printable ASCII, no space at either end.
+PLAIN_ID = r"\A[!-~](?:[ -~]*[!-~])?\z"
 NEWLINE, CARRIAGE_RETURN, OPEN, CLOSE = b"\n\r{}"
 
 # Ids are text in most shops and numbers in some; each combination of the two keeps the fast way.
@@ -105,7 +107,7 @@ def flatten_lines(
     `offset` is the block's place in its file in bytes (decompressed), `line_number` the lines
     of the block before `data`. `fast=False` reads record by record from the start.
     """
-    if fast:
+    if fast and data:
         try:
             return flatten_fast(data, offset, file_number)
         except (NotClean, pa.ArrowInvalid):
@@ -121,13 +123,15 @@ def flatten_lines(
     return flattened
 
 
-def flatten_fast(data: bytes, offset: int, file_number: int) -> Flattened:
+def flatten_fast(
+    data: bytes, offset: int, file_number: int, chunk: int = READER_CHUNK
+) -> Flattened:
     """Flatten a block in which every line is one clean record.
 
     Raises NotClean or pyarrow.ArrowInvalid when any record needs a closer look.
     """
     starts = record_starts(data)
-    table = read_json(data)
+    table = read_json(data, chunk)
     if table.num_rows != len(starts):
         raise NotClean("a line with more than one record")
     items = table["itemList"].combine_chunks()
@@ -165,28 +169,28 @@ def record_starts(data: bytes) -> np.ndarray:
     if len(ends) == 0 or ends[-1] != len(data) - 1:
         ends = np.append(ends, len(data))
     starts = np.concatenate(([0], ends[:-1] + 1))
-    last = characters[ends - 1]
-    last = np.where(last == CARRIAGE_RETURN, characters[ends - 2], last)
+    last = characters[np.maximum(ends - 1, 0)]
+    last = np.where(last == CARRIAGE_RETURN, characters[np.maximum(ends - 2, 0)], last)
     if not ((characters[starts] == OPEN) & (last == CLOSE)).all():
         raise NotClean("a blank line, or a line that is not one object")
     return starts
 
 
-def read_json(data: bytes) -> pa.Table:
-    """Read whole lines of JSON; raises NotClean or pyarrow.ArrowInvalid."""
+def read_json(data: bytes, chunk: int) -> pa.Table:
+    """Read whole lines of JSON, `chunk` bytes at a time; raises NotClean or ArrowInvalid."""
     buffer = pa.py_buffer(data)
     offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
     text = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
     text.cast(pa.large_string())  # the reader lets bytes pass that are not UTF-8; this raises
-    if b"Inf" in data:
-        raise NotClean("the reader takes Inf for a number, JSON does not")
+    if b"Inf" in data or b"-NaN" in data:
+        raise NotClean("the reader takes these for numbers, JSON does not")
     refusal: Exception = NotClean("no schema fits")
     for schema in FAST_SCHEMAS:
         try:
             return pyarrow.json.read_json(
                 pa.BufferReader(buffer),
                 read_options=pyarrow.json.ReadOptions(
-                    use_threads=False, block_size=min(READER_CHUNK, len(data) + 1)
+                    use_threads=False, block_size=min(chunk, len(data) + 1)
                 ),
                 parse_options=pyarrow.json.ParseOptions(
                     explicit_schema=schema, unexpected_field_behavior="ignore"
@@ -200,6 +204,10 @@ def read_json(data: bytes) -> pa.Table:
 def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
     """Return ids as trimmed text, each distinct id looked at once; raises NotClean."""
     encoded = ids.dictionary_encode()
+    if not pa.types.is_integer(ids.type):
+        plain = pc.match_substring_regex(encoded.dictionary, PLAIN_ID)
+        if pc.all(plain, min_count=0).as_py():
+            return encoded
     written = encoded.dictionary.to_pylist()
     if pa.types.is_integer(ids.type) and 0 in written and b"-0" in data:
         raise NotClean("-0 and 0 are two ids as written")
@@ -239,15 +247,15 @@ def flatten_records(
             flattened.counts.update(records_rejected=1, records_touched=1)
             flattened.rejects.append(reject(line_number, place, str(error), text))
             continue
-        except RecursionError:
-            # The interpreter's decoder gives up where the fast reader does not: ask that one.
+        except TooDeep:  # for the record-by-record reader; the fast one knows no depth
             flattened.add(flatten_deep(line_number, place, text, file_number))
             continue
         places.append(place)
         baskets.append(basket)
         flattened.counts["records_touched"] += bool(basket.rejected_lines)
         for reason, item in basket.rejected_lines:
-            flattened.rejects.append(reject(line_number, place, reason, item_text(item, text)))
+            raw_text = as_json(item).encode("utf-8", "backslashreplace")
+            flattened.rejects.append(reject(line_number, place, reason, raw_text))
     flattened.counts["baskets_empty"] += sum(basket.is_empty for basket in baskets)
     flattened.counts["lines_rejected"] += sum(len(basket.rejected_lines) for basket in baskets)
     flattened.counts["stores_unreadable"] += sum(basket.store_unreadable for basket in baskets)
@@ -259,21 +267,13 @@ def flatten_deep(line_number: int | None, place: int, text: bytes, file_number: 
     """Flatten one record nested too deeply for `decode_record`."""
     flattened = Flattened()
     try:
-        flattened = flatten_fast(text.strip(), place, file_number)
+        flattened = flatten_fast(text.strip(), place, file_number, chunk=len(text) + 1)
     except (NotClean, pa.ArrowInvalid):
         flattened.counts.update(records_rejected=1, records_touched=1)
         reason = "record: nested too deeply"
         flattened.rejects.append(reject(line_number, place, reason, text))
     flattened.counts["records_read"] = 0  # the caller has counted it
     return flattened
-
-
-def item_text(item: Any, record: bytes) -> bytes:
-    """Write an entry of itemList back as JSON; the whole record where nesting forbids it."""
-    try:
-        return as_json(item).encode("utf-8", "backslashreplace")
-    except RecursionError:
-        return record
 
 
 def reject(line_number: int | None, place: int, reason: str, text: bytes) -> dict[str, Any]:
@@ -315,7 +315,7 @@ def assemble(columns: Columns) -> Flattened:
     table = pa.table(
         [
             pa.array(columns.order_ids[record_of_line]),
-            columns.product_ids,
+            columns.product_ids.dictionary_encode(),
             columns.quantities,
             ordered_at.take(pa.array(record_of_line)),
             columns.store_ids.dictionary_encode().take(pa.array(record_of_line)),

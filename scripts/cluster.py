@@ -1,9 +1,11 @@
 """Run independent tasks with Dask: on this machine's threads, or on a cluster."""
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
+from operator import call
 from typing import Any
 
 import dask
@@ -45,14 +47,19 @@ def connected(scheduler: str | None) -> Iterator[Any]:
 
 def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: Any) -> list[Any]:
     """Return `function(argument)` for each argument, in order; shows progress on a terminal."""
-    tasks = [dask.delayed(function, traverse=False)(argument) for argument in arguments]
     show = sys.stderr.isatty()
     if client is None:
+        tasks = [dask.delayed(function, traverse=False)(argument) for argument in arguments]
         with ProgressBar(out=sys.stderr) if show else nullcontext():
             return list(dask.compute(*tasks, scheduler="threads"))
+    import cloudpickle
     from distributed import progress
 
-    futures = client.compute(tasks)
+    # Pickled here, by value: the scheduler and the workers have none of these modules.
+    task = client.submit(pickle.loads, cloudpickle.dumps(function), pure=False)
+    packed = [cloudpickle.dumps(argument) for argument in arguments]
+    loaded = client.map(pickle.loads, packed, pure=False)
+    futures = client.map(call, [task] * len(loaded), loaded, pure=False)
     if show:
         progress(futures, notebook=False)
     return client.gather(futures)

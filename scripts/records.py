@@ -8,10 +8,13 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode category Cc
+# Nothing real nests deeper; far below what the interpreter's own decoder can follow anywhere.
+DEEPEST = 200
+# What the structure of JSON hangs on; a string that the text does not end is `open_string`.
+STRUCTURE = re.compile(r'[][{},]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|(?P<open_string>\\?\Z))', re.DOTALL)
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -25,6 +28,10 @@ class Constant(Number):
 
 class RecordRejected(ValueError):
     """The record cannot be used; the message is the reason."""
+
+
+class TooDeep(ValueError):
+    """The record nests deeper than `decode_record` follows."""
 
 
 class LineRejected(ValueError):
@@ -48,11 +55,11 @@ class Basket:
         return not self.product_ids and not self.rejected_lines
 
 
-# The standard library's decoder, with numbers kept as text: no limit on digits, no rounding.
-DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Constant)
+def decoder() -> json.JSONDecoder:
+    """Return the standard library's decoder with numbers kept as text: no rounding, no limit."""
+    return json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Constant)
 
 
-@lru_cache(maxsize=1 << 16)
 def clean_id(text: str) -> str:
     """Return an id without the Unicode white space around it.
 
@@ -77,17 +84,33 @@ def is_unicode(text: str) -> bool:
 def decode_record(line: bytes) -> Any:
     """Return the JSON value on one line.
 
-    Raises RecordRejected for bytes that are not UTF-8 or not one JSON value, and RecursionError
-    for nesting beyond what the interpreter can follow.
+    Raises RecordRejected for bytes that are not UTF-8 or not one JSON value, and TooDeep for a
+    value nested deeper than `DEEPEST`.
     """
     try:
-        return DECODER.decode(line.decode())
+        text = line.decode()
     except UnicodeDecodeError:
         raise RecordRejected("record: not UTF-8") from None
+    if text.count("[") + text.count("{") > DEEPEST and nesting(text) > DEEPEST:
+        raise TooDeep
+    try:
+        return decoder().decode(text)
     except json.JSONDecodeError as error:
-        several = error.msg == "Extra data" and line[error.pos :].lstrip()[:1] == b"{"
+        several = error.msg == "Extra data" and text[error.pos :].lstrip()[:1] == "{"
         reason = "more than one record on the line" if several else "not JSON"
         raise RecordRejected(f"record: {reason}") from None
+
+
+def nesting(text: str) -> int:
+    """Return how deep lists and objects are nested in each other."""
+    depth = deepest = 0
+    for mark in STRUCTURE.finditer(text):
+        if mark[0] in ("[", "{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif mark[0] in ("]", "}"):
+            depth -= 1
+    return deepest
 
 
 def read_basket(record: Any) -> Basket:

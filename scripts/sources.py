@@ -2,7 +2,7 @@
 
 import gzip
 import io
-import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -15,13 +15,12 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import seek_delimiter
 
 from errors import CannotRun, describe
-from records import DECODER
+from records import STRUCTURE
 
-# A JSON array is decoded element by element; one that is still open after this many characters
-# is taken for broken rather than read into memory to its end.
+# An element of a JSON array that is still open after this many characters is taken for broken
+# rather than read into memory to the end of the file.
 LONGEST_ELEMENT = 1 << 26
 CHARACTERS_READ = 1 << 20
-BEFORE_ELEMENT = re.compile(r"\s*([\[,\]])\s*", re.ASCII)
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -74,7 +73,10 @@ def find_files(patterns: str, what: str) -> list[str]:
         if not found:
             raise CannotRun(f"{what} {pattern} matches no file")
         local = isinstance(fs, LocalFileSystem)
-        paths.update((match if local else fs.unstrip_protocol(match), None) for match in found)
+        paths.update(
+            (os.path.normpath(match) if local else fs.unstrip_protocol(match), None)
+            for match in found
+        )
     if not paths:
         raise CannotRun(f"no {what} named")
     return list(paths)
@@ -157,44 +159,41 @@ def stream_blocks(file: IO[bytes], block_size: int) -> Iterator[Block]:
 
 
 def array_elements(source: Source) -> Iterator[tuple[int, bytes]]:
-    """Yield (element number, JSON text) of a file that is one JSON array, reading it as a stream.
+    """Yield (element number, text) of a file that is one JSON array, reading it as a stream.
 
-    Bytes that are no UTF-8 come back as they were, so that only their element is set aside.
-    Raises CannotRun where the array is broken, since what follows cannot be told apart any more.
+    Only brackets, commas and strings are told apart, so an element that is no JSON spoils no
+    other. Bytes that are no UTF-8 come back as they were. Raises CannotRun where the array does
+    not end, or something follows it: what is missing could not be counted.
     """
-    number, text, place, separator = 0, "", 0, "["
+    number, depth = 0, 0
+    text, start, place = "", 0, 0  # `start` of the current element, `place` looked at so far
     try:
         with io.TextIOWrapper(open_stream(source), "utf-8-sig", "surrogateescape") as file:
-            while True:
-                mark = BEFORE_ELEMENT.match(text, place)
-                if mark and mark[1] == "]" and separator == ",":
-                    if text[mark.end() :].strip() or file.read(CHARACTERS_READ).strip():
-                        raise broken_array(source, number)
-                    return
-                if mark and mark[1] == separator:
-                    end = element_end(text, mark.end())
-                    if end is not None:
-                        yield number, text[mark.end() : end].encode("utf-8", "surrogateescape")
-                        number, place, separator = number + 1, end, ","
-                        continue
-                    if separator == "[" and text[mark.end() : mark.end() + 1] == "]":
-                        place, separator = mark.end(), ","
-                        continue
-                more = file.read(max(CHARACTERS_READ, len(text) - place))
-                if not more or len(text) - place > LONGEST_ELEMENT:
-                    raise broken_array(source, number)
-                text, place = text[place:] + more, 0
+            while more := file.read(max(CHARACTERS_READ, len(text) - start)):
+                text, start, place = text[start:] + more, 0, place - start
+                for mark in STRUCTURE.finditer(text, place):
+                    if mark["open_string"] is not None:  # it goes on in what is read next
+                        break
+                    place = mark.end()
+                    if mark[0] in ("[", "{"):
+                        depth += 1
+                        start = place if depth == 1 else start
+                    elif mark[0] in ("]", "}"):
+                        depth -= 1
+                    if depth == 0 or (depth == 1 and mark[0] == ","):
+                        element = text[start : mark.start()].strip()
+                        if element or number or depth:
+                            yield number, element.encode("utf-8", "surrogateescape")
+                        number, start = number + 1, place
+                    if depth == 0:
+                        if text[place:].strip() or file.read(CHARACTERS_READ).strip():
+                            raise broken_array(source, number)
+                        return
+                if len(text) - start > LONGEST_ELEMENT:
+                    break
+        raise broken_array(source, number)
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(source.path, error) from error
-
-
-def element_end(text: str, start: int) -> int | None:
-    """Return where the JSON value at `start` ends, None when it may go on beyond `text`."""
-    try:
-        end = DECODER.raw_decode(text, start)[1]
-    except (json.JSONDecodeError, RecursionError):
-        return None
-    return end if end < len(text) else None
 
 
 def broken_array(source: Source, number: int) -> CannotRun:
