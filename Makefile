@@ -19,7 +19,7 @@ build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUC
 	@$(BIN)/python scripts/build.py
 
 test: $(BIN)/.installed-dev ## run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
 	@$(BIN)/python scripts/recommend.py $${PRODUCT:+-- "$$PRODUCT"}

@@ -4,12 +4,16 @@
 
 
 {% macro file_literal(path) %}
-    {#- A quoted path for DuckDB, which reads every path as a glob: [[] matches a plain bracket. -#}
+    {#-
+        A quoted path for DuckDB, which reads every path as a glob: [[] matches a plain bracket.
+        Nothing but ? matches a backslash, which a glob takes for a separator.
+    -#}
+    {%- set escapes = {'[': '[[]', '*': '[*]', '?': '[?]', '\\': '?', "'": "''"} -%}
     {%- set ns = namespace(path='') -%}
     {%- for character in path -%}
-        {%- set ns.path = ns.path ~ ('[' ~ character ~ ']' if character in '[*?' else character) -%}
+        {%- set ns.path = ns.path ~ escapes.get(character, character) -%}
     {%- endfor -%}
-    {{- return("'" ~ ns.path.replace("'", "''") ~ "'") -}}
+    {{- return("'" ~ ns.path ~ "'") -}}
 {% endmacro %}
 
 
@@ -29,11 +33,13 @@
         {%- set run = run_query(
             "select run from read_json(" ~ file_literal(current) ~ ", columns = {run: 'varchar'})"
         ).rows[0][0] -%}
-        {%- do run_query("create schema if not exists lake") -%}
+        {#- In full: the warehouse itself may be called lake. -#}
+        {%- set schema = adapter.quote(target.database) ~ '.lake' -%}
+        {%- do run_query("create schema if not exists " ~ schema) -%}
         {%- for table in ('line_items', 'products', 'rejects') -%}
             {%- set folder = file_literal(lake_path() ~ '/runs/' ~ run ~ '/' ~ table ~ '/') -%}
             {%- do run_query(
-                "create or replace view lake." ~ table ~ " as select * from read_parquet("
+                "create or replace view " ~ schema ~ "." ~ table ~ " as select * from read_parquet("
                 ~ folder ~ " || '*.parquet')"
             ) -%}
         {%- endfor -%}

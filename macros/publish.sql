@@ -41,7 +41,9 @@
             {%- endif -%}
         {%- endif -%}
     {%- endfor -%}
-    {%- if bad -%}
+    {%- if flags.EMPTY or flags.SAMPLE -%}
+        {{- return('a build with --empty or --sample is a trial') -}}
+    {%- elif bad -%}
         {{- return(bad[:5] | join(', ') ~ (' and more' if bad | length > 5 else '')) -}}
     {%- elif left_out -%}
         {{- return(left_out | length ~ ' of the models and tests that vouch for it did not run') -}}

@@ -5,41 +5,18 @@ block is halved until only small pieces around the trouble are left, and those a
 record with `records.py`, which knows every reason for a reject. Both ways give the same rows.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from errors import CannotRun
+from columns import Columns, Flattened, as_columns, assemble, order_ids
 from records import Basket, RecordRejected, TooDeep, as_json, clean_id, decode_record, read_basket
+from rejects import reject
 
-LINE_ITEMS = pa.schema(
-    [
-        ("order_id", pa.int64()),
-        ("product_id", pa.string()),
-        ("quantity", pa.float64()),
-        ("ordered_at", pa.timestamp("us")),
-        ("store_id", pa.string()),
-    ]
-)
-REJECTS = pa.schema(
-    [
-        ("source", pa.string()),
-        ("source_file", pa.string()),
-        ("line_number", pa.int64()),
-        ("byte_offset", pa.int64()),
-        ("reason", pa.string()),
-        ("raw_text", pa.string()),
-    ]
-)
-ORDER_ID_OFFSET_BITS = 40
-RAW_TEXT_LIMIT = 64 * 1024
 # Below this many bytes a block that the fast reader refuses is read record by record.
 SMALL_BLOCK = 64 * 1024
 # The reader is a quarter faster on pieces that stay in the processor's cache; a longer record makes
@@ -64,39 +41,6 @@ FAST_SCHEMAS = [
 
 class NotClean(Exception):
     """The fast reader leaves this block to the record-by-record reader."""
-
-
-@dataclass
-class Flattened:
-    """What one block gave: rows, rejects and counts.
-
-    `rejects` rows carry line numbers counted from the first line of the block.
-    """
-
-    line_items: list[pa.Table] = field(default_factory=list)
-    rejects: list[dict[str, Any]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: "Flattened") -> None:
-        self.line_items += other.line_items
-        self.rejects += other.rejects
-        self.counts += other.counts
-
-
-@dataclass
-class Columns:
-    """Kept records as columns.
-
-    `order_ids`, `line_counts`, `dates` and `store_ids` have one entry a record, in input order;
-    `product_ids` and `quantities` one entry a line, the lines of a record together.
-    """
-
-    order_ids: np.ndarray
-    line_counts: np.ndarray
-    dates: pa.Array
-    store_ids: pa.Array
-    product_ids: pa.Array
-    quantities: pa.Array
 
 
 def flatten_lines(
@@ -274,75 +218,3 @@ def flatten_deep(line_number: int | None, place: int, text: bytes, file_number: 
         flattened.rejects.append(reject(line_number, place, reason, text))
     flattened.counts["records_read"] = 0  # the caller has counted it
     return flattened
-
-
-def reject(line_number: int | None, place: int, reason: str, text: bytes) -> dict[str, Any]:
-    """Return a row of rejects; bytes that are no UTF-8 are escaped as in `\\xff`."""
-    raw_text = text[:RAW_TEXT_LIMIT].decode("utf-8", "backslashreplace")
-    return {
-        "line_number": line_number,
-        "byte_offset": place,
-        "reason": reason,
-        "raw_text": raw_text,
-    }
-
-
-def as_columns(baskets: list[Basket], ids: np.ndarray) -> Columns:
-    return Columns(
-        order_ids=ids,
-        line_counts=np.array([len(basket.product_ids) for basket in baskets], "int64"),
-        dates=pa.array([basket.date for basket in baskets], pa.string()),
-        store_ids=pa.array([basket.store_id for basket in baskets], pa.string()),
-        product_ids=pa.array([i for basket in baskets for i in basket.product_ids], pa.string()),
-        quantities=pa.array([q for basket in baskets for q in basket.quantities], pa.float64()),
-    )
-
-
-def order_ids(file_number: int, places: np.ndarray) -> np.ndarray:
-    """Return `file number << 40 | place`, int64: a key that leads back to the record.
-
-    Raises CannotRun for a place that does not fit in its 40 bits.
-    """
-    if len(places) and int(places.max()) >> ORDER_ID_OFFSET_BITS:
-        raise CannotRun("a transactions file is longer than 1 TiB: split it")
-    return places.astype("int64") | (file_number << ORDER_ID_OFFSET_BITS)
-
-
-def assemble(columns: Columns) -> Flattened:
-    """Turn kept records into rows of `LINE_ITEMS` and their counts."""
-    ordered_at = parse_dates(columns.dates)
-    record_of_line = np.repeat(np.arange(len(columns.line_counts)), columns.line_counts)
-    table = pa.table(
-        [
-            pa.array(columns.order_ids[record_of_line]),
-            columns.product_ids.dictionary_encode(),
-            columns.quantities,
-            ordered_at.take(pa.array(record_of_line)),
-            columns.store_ids.dictionary_encode().take(pa.array(record_of_line)),
-        ],
-        names=LINE_ITEMS.names,
-    )
-    counts = Counter(
-        lines_written=table.num_rows,
-        dates_missing=columns.dates.null_count,
-        dates_unreadable=ordered_at.null_count - columns.dates.null_count,
-    )
-    return Flattened([table], [], counts)
-
-
-def parse_dates(text: pa.Array) -> pa.Array:
-    """Return `YYYY.MM.DD HH:MM:SS` as timestamp[us]; null for no date or one that cannot be."""
-    pattern = r"^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d$"
-    well_formed = pc.if_else(pc.match_substring_regex(text, pattern), text, None)
-    iso = pc.replace_substring(well_formed, ".", "-")
-    try:
-        return iso.cast(pa.timestamp("us"))
-    except pa.ArrowInvalid:
-        return pa.array([parse_date(value) for value in iso], pa.timestamp("us"))
-
-
-def parse_date(iso: pa.StringScalar) -> pa.TimestampScalar | None:
-    try:
-        return iso.cast(pa.timestamp("us"))
-    except pa.ArrowInvalid:
-        return None

@@ -1,6 +1,7 @@
 """Run the whole job: flatten the inputs, `dbt build`, publish, and show one recommendation."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import duckdb
 
 from errors import CANNOT_RUN, REFUSED, stop
 
 ROOT = Path(__file__).resolve().parent.parent
+# dbt-duckdb names the database after the file, unquoted, and ends its path at ? or #.
+UNUSABLE = re.compile(r"[?#]|['\"][^/]*$")
 DBT_OPTIONS = ["--project-dir", str(ROOT), "--profiles-dir", str(ROOT), "--log-level", "none"]
 
 
@@ -48,6 +52,13 @@ def run_flatten(dbt: Any) -> Any:
     return parsed.result
 
 
+def remove_empty_warehouse(path: str) -> None:
+    """Remove a warehouse of no bytes, which a full disk or a kill leaves and DuckDB refuses."""
+    warehouse = Path(path)
+    if warehouse.is_file() and warehouse.stat().st_size == 0:
+        warehouse.unlink()
+
+
 def run_dbt_build(dbt: Any, manifest: Any) -> None:
     """Run `dbt build`; stops the program when a model, a test or dbt itself fails."""
     began = time.monotonic()
@@ -79,7 +90,12 @@ def one_line(text: str | None) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """Return what a user can do something about; dbt's own words lead, its call stack goes."""
+    """Return what a user can do something about: the first error of DuckDB, or dbt's own words."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, duckdb.Error):
+            error = cause
+        cause = cause.__context__
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(">")]
     return told[1] if len(told) > 1 and told[0].startswith("Compilation Error") else " ".join(told)
@@ -103,15 +119,20 @@ def main() -> None:
     Exit status: 0 published; 1 the data was refused; 2 it could not run.
     """
     began = time.monotonic()
+    lake_path = os.environ.get("LAKE_PATH") or "data/lake"
+    duckdb_path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
+    if UNUSABLE.search(duckdb_path):
+        stop(
+            f"DUCKDB_PATH {duckdb_path}: dbt takes no ? or #, and no quote in the name",
+            CANNOT_RUN,
+        )
     from dbt.cli.main import dbtRunner
 
     manifest = run_flatten(dbtRunner)
+    remove_empty_warehouse(duckdb_path)
     run_dbt_build(dbtRunner, manifest)
     click.echo(f"whole job  {time.monotonic() - began:.1f} s")
-    show_result(
-        os.environ.get("LAKE_PATH") or "data/lake",
-        os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb",
-    )
+    show_result(lake_path, duckdb_path)
 
 
 if __name__ == "__main__":

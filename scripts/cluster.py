@@ -1,5 +1,6 @@
 """Run independent tasks with Dask: on this machine's threads, or on a cluster."""
 
+import asyncio
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,16 @@ from errors import CannotRun, describe
 CONNECT_SECONDS = 8
 WORKER_SECONDS = 30
 # Workers need the libraries alone: these modules travel with the tasks.
-TASK_MODULES = ("blocks", "cluster", "errors", "ingest", "lake", "records", "sources")
+TASK_MODULES = (
+    "blocks",
+    "columns",
+    "errors",
+    "ingest",
+    "lake",
+    "records",
+    "rejects",
+    "sources",
+)
 
 
 @contextmanager
@@ -34,8 +44,9 @@ def connected(scheduler: str | None) -> Iterator[Any]:
     for name in TASK_MODULES:
         cloudpickle.register_pickle_by_value(import_module(name))
     try:
+        asyncio.run(greet(scheduler))
         client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
     with client:
         try:
@@ -43,6 +54,16 @@ def connected(scheduler: str | None) -> Iterator[Any]:
         except TimeoutError as error:
             raise CannotRun(f"the Dask scheduler at {scheduler} has no worker") from error
         yield client
+
+
+async def greet(scheduler: str) -> None:
+    """Connect once: a Client that cannot even try prints a call stack when it is collected."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    arguments = Security().get_connection_args("client")
+    comm = await connect(scheduler, timeout=CONNECT_SECONDS, **arguments)
+    await comm.close()
 
 
 def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: Any) -> list[Any]:

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from blocks import LINE_ITEMS, REJECTS, Flattened, flatten_lines, flatten_records
+from blocks import flatten_lines, flatten_records
 from cluster import connected, run_tasks
+from columns import LINE_ITEMS, Flattened
 from errors import CannotRun, Refused
-from lake import make_current, make_folders, new_run, run_path, write_part
+from lake import full_path, make_current, make_folders, new_run, run_path, write_part
 from products import PRODUCTS, read_products, summarise_products
+from rejects import REJECTS
 from sources import (
     Range,
     array_elements,
@@ -74,7 +76,7 @@ def flatten(
     sources = [look_at(number, path) for number, path in enumerate(paths)]
     ranges = plan_ranges(sources, block_size)
     run = new_run()
-    folder = run_path(lake_path, run)
+    folder = run_path(full_path(*url_to_fs(lake_path)), run)
     make_folders(folder, tuple(TABLES))
     product_table, product_rejects, product_counts = read_products(product_paths)
     with connected(scheduler) as client:
@@ -203,7 +205,7 @@ def check(manifest: dict[str, Any], max_reject_fraction: float) -> None:
     read, touched = counts["records_read"], counts["records_touched"]
     if not read:
         raise CannotRun("TRANSACTIONS hold no record")
-    if touched > max_reject_fraction * read:
+    if not touched <= max_reject_fraction * read:  # so that nan allows nothing
         raise Refused(
             f"{touched:,} of {read:,} records were rejected or hold a rejected line,"
             f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows",

@@ -9,25 +9,36 @@ Paths go through fsspec, so that an object store is a setting.
 """
 
 import json
+import os
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 CURRENT = "current.json"
 MANIFEST = "manifest.json"
 RUNS_KEPT = 3
 # A run without a manifest may still be under way somewhere; after this long it is a leftover.
 UNFINISHED_RUN_KEPT = timedelta(days=1)
-RUN_TIME_FORMAT = "%Y%m%dT%H%M%S"
+RUN_TIME_FORMAT = "%Y%m%dT%H%M%S%f"
 
 
 def new_run() -> str:
     """Return a run id; ids sort by the time they were made (UTC)."""
     return f"{datetime.now(UTC).strftime(RUN_TIME_FORMAT)}-{secrets.token_hex(4)}"
+
+
+def full_path(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    """Return a path of this file system so that it means the same in any working folder."""
+    if isinstance(fs, LocalFileSystem):
+        return os.path.normpath(path)  # fsspec has made it absolute
+    return fs.unstrip_protocol(path)
 
 
 def run_path(lake_path: str, run: str) -> str:
@@ -89,8 +100,9 @@ def prune(lake_path: str, current: str) -> None:
     finished = [run for run in folders if fs.exists(f"{root}/runs/{run}/{MANIFEST}")]
     stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
     leftovers = [run for run in folders if run not in finished and run_time(run) < stale]
-    for run in finished[:-RUNS_KEPT] + leftovers:
-        if run != current:
+    for run in set(finished[:-RUNS_KEPT] + leftovers) - {current}:
+        # Another flatten may be removing the same run.
+        with suppress(FileNotFoundError):
             fs.rm(f"{root}/runs/{run}", recursive=True)
 
 

@@ -1,16 +1,16 @@
 """Read the product list: tab-separated product id, category code, product name; no quoting."""
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
-from blocks import REJECTS, reject
 from records import CONTROL_CHARACTER, clean_id
-from sources import BOM, unreadable
+from rejects import REJECTS, reject
+from sources import BOM, look_at, open_stream, unreadable
 
 PRODUCTS = pa.schema(
     [("product_id", pa.string()), ("category_code", pa.string()), ("product_name", pa.string())]
@@ -65,13 +65,13 @@ def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
     """Yield (line number, byte offset, line) of each line with text after the header."""
     offset = 0
     try:
-        with fsspec.open(path, "rb", compression="infer") as file:
+        with open_stream(look_at(0, path)) as file:
             for number, line in enumerate(file):
                 text = line.removeprefix(BOM) if number == 0 else line
                 if text.strip(b" \r\n") and not (number == 0 and is_header(text)):
                     yield number, offset, text.rstrip(b"\n").removesuffix(b"\r")
                 offset += len(line)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 

@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import click
 import pandas as pd
+import pyarrow as pa
 from fsspec.core import url_to_fs
 from tabulate import tabulate
 
@@ -54,10 +56,9 @@ def load_product_names(lake_path: str, product_ids: tuple[str, ...] = ()) -> dic
         if (current := read_current(lake_path)) is None:
             return {}
         fs, folder = url_to_fs(f"{run_path(lake_path, current['run'])}/products")
-        with fs.open(f"{folder}/part-00000.parquet", "rb") as file:
-            columns = ["product_id", "product_name"]
-            table = pd.read_parquet(file, columns=columns, filters=only(product_ids))
-    except (OSError, ValueError, KeyError):
+        data = fs.cat_file(f"{folder}/part-00000.parquet")
+        table = read_parquet(data, ["product_id", "product_name"], only(product_ids))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
         return {}
     return dict(zip(table["product_id"], table["product_name"], strict=True))
 
@@ -72,12 +73,25 @@ def read_export(lake_path: str, filters: list[tuple[str, str, Any]] | None) -> p
     path = f"{lake_path.rstrip('/')}/{EXPORT}"
     try:
         fs, file_path = url_to_fs(path)
-        with fs.open(file_path, "rb") as file:
-            return pd.read_parquet(file, columns=["product_id", *COLUMNS], filters=filters)
+        table = read_parquet(fs.cat_file(file_path), ["product_id", *COLUMNS], filters)
+        return table.astype(object)  # every value is looked at here, also damaged text
     except FileNotFoundError:
         raise CannotRun(f"no recommendations at {path}: run `make build` first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
+
+
+def read_parquet(
+    data: bytes, columns: list[str], filters: list[tuple[str, str, Any]] | None
+) -> pd.DataFrame:
+    """Return the rows of a Parquet file in memory, read in this thread alone.
+
+    With threads of its own, pyarrow waits for ever on some damaged files, and now and then ends
+    a program that ends at once by abort.
+    """
+    return pd.read_parquet(
+        BytesIO(data), columns=columns, filters=filters, use_threads=False, pre_buffer=False
+    )
 
 
 def load_best_seller(lake_path: str) -> dict[str, list[Recommendation]]:
@@ -112,6 +126,7 @@ def answer(
 
 def ask(reply: Callable[[str], str]) -> None:
     """Answer product ids from standard input until it ends."""
+    sys.stdin.reconfigure(errors="replace")  # bytes that are no text are no product either
     prompt = "product id (Ctrl-D leaves): " if sys.stdin.isatty() else ""
     while True:
         try:

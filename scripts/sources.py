@@ -2,19 +2,20 @@
 
 import gzip
 import io
-import os
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import IO
 
 import fsspec
 from fsspec.core import has_magic, url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import seek_delimiter
 
 from errors import CannotRun, describe
+from lake import full_path
 from records import STRUCTURE
 
 # An element of a JSON array that is still open after this many characters is taken for broken
@@ -72,11 +73,7 @@ def find_files(patterns: str, what: str) -> list[str]:
             raise CannotRun(f"{what} {pattern} does not exist")
         if not found:
             raise CannotRun(f"{what} {pattern} matches no file")
-        local = isinstance(fs, LocalFileSystem)
-        paths.update(
-            (os.path.normpath(match) if local else fs.unstrip_protocol(match), None)
-            for match in found
-        )
+        paths.update((full_path(fs, match), None) for match in found)
     if not paths:
         raise CannotRun(f"no {what} named")
     return list(paths)
@@ -186,7 +183,8 @@ def array_elements(source: Source) -> Iterator[tuple[int, bytes]]:
                             yield number, element.encode("utf-8", "surrogateescape")
                         number, start = number + 1, place
                     if depth == 0:
-                        if text[place:].strip() or file.read(CHARACTERS_READ).strip():
+                        rest = chain([text[place:]], iter(partial(file.read, CHARACTERS_READ), ""))
+                        if any(piece.strip() for piece in rest):
                             raise broken_array(source, number)
                         return
                 if len(text) - start > LONGEST_ELEMENT:

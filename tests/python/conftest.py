@@ -58,7 +58,8 @@ class Shop:
 
     def environment(self, **settings: object) -> dict[str, str]:
         """This process's environment, with the shop's paths and then `settings` as settings."""
-        clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        not_ours = (*SETTINGS, "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        clean = {name: value for name, value in os.environ.items() if name not in not_ours}
         own = {
             "TRANSACTIONS": self.transactions,
             "PRODUCTS": self.products,

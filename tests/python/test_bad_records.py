@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 import blocks
-from blocks import ORDER_ID_OFFSET_BITS, RAW_TEXT_LIMIT, SMALL_BLOCK, Flattened, flatten_lines
+from blocks import SMALL_BLOCK, flatten_lines
+from columns import ORDER_ID_OFFSET_BITS, Flattened
 from errors import CannotRun, Refused
 from ingest import flatten
+from rejects import RAW_TEXT_LIMIT
 
 DATE = "2017.04.06 12:09:32"
 TIME = datetime(2017, 4, 6, 12, 9, 32)
@@ -157,7 +159,7 @@ RECORDS = {
         record('[{"item": "A"}\n,{"item": "B"}]'), times=2
     ),
     # As many records as lines, and the lines begin or end as records do: still no record a line.
-    "one-over-two-lines-then-another": rejected(b'{"x":\n' + record(x="{}}") + record(), times=2),
+    "one-over-two-lines-then-another": rejected(b'{"itemList": [], "x":\n{}}' + record(), times=2),
     "one-then-another-over-two-lines": Case(
         record() + b'{"x": {}\n, "itemList": []}', [], [TWO_RECORDS, NOT_JSON], records=2
     ),
@@ -512,7 +514,7 @@ def test_the_callers_depth_changes_nothing():
             return deeper(calls - 1, data)
         return flatten_lines(data, 0, FILE_NUMBER, fast=False)
 
-    for depth in range(500, 1100, 10):
+    for depth in [*range(180, 220), *range(300, 1100, 20)]:
         data = record(f'[{{"item": "A"}}, {{"item": null, "x": {nested(depth)}}}]')
         shallow, deep = deeper(0, data), deeper(50, data)
         assert (rows(shallow), shallow.rejects) == (rows(deep), deep.rejects)

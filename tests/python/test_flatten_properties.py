@@ -12,6 +12,7 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
@@ -23,10 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import blocks
-from blocks import LINE_ITEMS, Flattened, NotClean, flatten_fast, flatten_lines
+import sources
+from blocks import NotClean, flatten_fast, flatten_lines
+from columns import LINE_ITEMS, Flattened
 from ingest import Tally, count_lines_before, read_range
 from records import CONTROL_CHARACTER
-from sources import Source, plan_ranges
+from sources import Source, array_elements, plan_ranges
 
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True)
 slowly = settings(thoroughly, max_examples=100)
@@ -243,7 +246,8 @@ def test_any_piece_in_any_gap_of_a_record_is_read_the_same_both_ways():
     reader_chunk=st.sampled_from([150, 300, blocks.READER_CHUNK]),
 )
 def test_the_fast_reader_agrees_with_the_record_by_record_reader(data, small_block, reader_chunk):
-    with patch.multiple(blocks, SMALL_BLOCK=small_block, READER_CHUNK=reader_chunk):
+    in_chunks = partial(flatten_fast, chunk=reader_chunk)
+    with patch.multiple(blocks, SMALL_BLOCK=small_block, flatten_fast=in_chunks):
         fast = flatten_lines(data, 1 << 33, file_number=1)
     assert outcome(fast) == outcome(record_by_record(data, 1 << 33))
 
@@ -310,6 +314,20 @@ def read_in_blocks(source: Source, block_size: int) -> tuple[Any, ...]:
                 row["line_number"] += before
         flattened += part
     return outcome(*flattened)
+
+
+@thoroughly
+@given(
+    elements=st.lists(st.sampled_from(CLEAN_RECORDS + ODD_RECORDS).flatmap(lambda texts: texts)),
+    space=st.sampled_from([b"", b" ", b"\n", b"\r\n", b"\n\t"]),
+    characters_read=st.sampled_from([1, 2, 7, 60, sources.CHARACTERS_READ]),
+)
+def test_an_array_holds_the_elements_that_were_put_in(elements, space, characters_read):
+    separator = space + b"," + space
+    data = b"[" + space + separator.join(elements) + space + b"]" + space
+    with patch.object(sources, "CHARACTERS_READ", characters_read):
+        found = list(array_elements(Source(1, stored(data), len(data), False, True)))
+    assert found == [(n, text.replace(b"\r", b"\n")) for n, text in enumerate(elements)]
 
 
 @thoroughly

@@ -4,16 +4,17 @@ Rejected product lines are reported and never stop a run that still has products
 """
 
 import gzip
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blocks import RAW_TEXT_LIMIT
 from errors import CannotRun
 from ingest import flatten
 from products import read_products
+from rejects import RAW_TEXT_LIMIT
 
 BOM = b"\xef\xbb\xbf"
 EMPTY_ID = "product: id is empty"
@@ -194,8 +195,10 @@ def test_a_gzipped_list_reads_like_a_plain_one(tmp_path, name):
 
 
 def damaged() -> bytes:
-    lines = (f"P{number}\tC{number * number}\tName {number**3}\n" for number in range(3000))
-    packed = bytearray(gzip.compress("".join(lines).encode(), mtime=0))
+    """Return a .gz whose compressed text is no longer one, from its middle on."""
+    digests = [hashlib.sha256(bytes([number])).hexdigest() for number in range(200)]
+    text = "".join(f"{digest}\tC\tName\n" for digest in digests)
+    packed = bytearray(gzip.compress(text.encode(), mtime=0))
     packed[len(packed) // 2 :] = bytes(byte ^ 0xFF for byte in packed[len(packed) // 2 :])
     return bytes(packed)
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import sources
-from blocks import ORDER_ID_OFFSET_BITS
+from columns import ORDER_ID_OFFSET_BITS
 from errors import CannotRun
 from ingest import flatten
 from sources import array_elements, find_files, look_at, plan_ranges, read_lines
@@ -180,6 +180,7 @@ REFUSED = {
         "broken after 0",
     ),
     "array-then-rubbish": (ARRAY + b" rubbish", "broken after 8 elements"),
+    "array-then-rubbish-far-behind": (ARRAY + b" " * (3 << 20) + b"{}", "broken after 8 elements"),
     "array-then-another": (ARRAY + ARRAY, "broken after 8 elements"),
     "array-then-lines": (ARRAY + b"\n" + TEXT, "broken after 8 elements"),
 }
