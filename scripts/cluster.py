@@ -74,7 +74,8 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
         with ProgressBar(out=sys.stderr) if show else nullcontext():
             return list(dask.compute(*tasks, scheduler="threads"))
     import cloudpickle
-    from distributed import progress
+    from distributed import KilledWorker, progress
+    from distributed.client import FutureCancelledError
 
     # Pickled here, by value: the scheduler and the workers have none of these modules.
     task = client.submit(pickle.loads, cloudpickle.dumps(function), pure=False)
@@ -83,4 +84,7 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
     futures = client.map(call, [task] * len(loaded), loaded, pure=False)
     if show:
         progress(futures, notebook=False)
-    return client.gather(futures)
+    try:
+        return client.gather(futures)
+    except (KilledWorker, FutureCancelledError) as error:
+        raise CannotRun(f"the Dask cluster lost a task for good: {describe(error)}") from error
