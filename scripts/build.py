@@ -38,18 +38,35 @@ class DbtEvents:
             click.echo("\r\033[K", nl=False, err=True)
 
 
-def run_flatten(dbt: Any) -> Any:
+def run_flatten() -> Any:
     """Run flatten.py, and let dbt read the project in the meantime; returns dbt's manifest.
 
     Stops the program with flatten's exit status when that is not 0.
     """
-    with subprocess.Popen([sys.executable, ROOT / "scripts" / "flatten.py"]) as flatten:
-        parsed = dbt().invoke(["parse", *DBT_OPTIONS])
-    if flatten.returncode:
-        sys.exit(flatten.returncode if flatten.returncode > 0 else CANNOT_RUN)
+    with script("flatten") as flatten:
+        from dbt.cli.main import dbtRunner  # takes seconds, as the parsing does
+
+        parsed = dbtRunner().invoke(["parse", *DBT_OPTIONS])
+    stop_unless_done(flatten)
     if not parsed.success:
-        stop(f"dbt cannot read the project: {parsed.exception}", CANNOT_RUN)
+        stop(f"dbt cannot read the project: {explain(parsed.exception)}", CANNOT_RUN)
     return parsed.result
+
+
+def run_count_pairs() -> None:
+    with script("count_pairs") as counting:
+        counting.wait()
+    stop_unless_done(counting)
+
+
+def script(name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, ROOT / "scripts" / f"{name}.py"])
+
+
+def stop_unless_done(process: subprocess.Popen[bytes]) -> None:
+    """Stop this program with the process's exit status when that is not 0."""
+    if process.returncode:
+        sys.exit(process.returncode if process.returncode > 0 else CANNOT_RUN)
 
 
 def remove_empty_warehouse(path: str) -> None:
@@ -59,11 +76,13 @@ def remove_empty_warehouse(path: str) -> None:
         warehouse.unlink()
 
 
-def run_dbt_build(dbt: Any, manifest: Any) -> None:
+def run_dbt_build(manifest: Any) -> None:
     """Run `dbt build`; stops the program when a model, a test or dbt itself fails."""
+    from dbt.cli.main import dbtRunner
+
     began = time.monotonic()
     events = DbtEvents()
-    outcome = dbt(manifest=manifest, callbacks=[events]).invoke(["build", *DBT_OPTIONS])
+    outcome = dbtRunner(manifest=manifest, callbacks=[events]).invoke(["build", *DBT_OPTIONS])
     events.clear()
     if outcome.exception:
         stop(f"dbt build: {explain(outcome.exception)}", CANNOT_RUN)
@@ -126,11 +145,11 @@ def main() -> None:
             f"DUCKDB_PATH {duckdb_path}: dbt takes no ? or #, and no quote in the name",
             CANNOT_RUN,
         )
-    from dbt.cli.main import dbtRunner
-
-    manifest = run_flatten(dbtRunner)
+    manifest = run_flatten()
+    if os.environ.get("PAIR_ENGINE") == "dask":
+        run_count_pairs()
     remove_empty_warehouse(duckdb_path)
-    run_dbt_build(dbtRunner, manifest)
+    run_dbt_build(manifest)
     click.echo(f"whole job  {time.monotonic() - began:.1f} s")
     show_result(lake_path, duckdb_path)
 

@@ -1,32 +1,40 @@
 """Run independent tasks with Dask: on this machine's threads, or on a cluster."""
 
 import asyncio
+import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from importlib import import_module
+from contextlib import contextmanager, nullcontext, suppress
 from operator import call
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import dask
+import duckdb
 from dask.diagnostics import ProgressBar
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
 
 from errors import CannotRun, describe
 
 CONNECT_SECONDS = 8
 WORKER_SECONDS = 30
-# Workers need the libraries alone: these modules travel with the tasks.
-TASK_MODULES = (
-    "blocks",
-    "columns",
-    "errors",
-    "ingest",
-    "lake",
-    "records",
-    "rejects",
-    "sources",
-)
+POLL_SECONDS = 1
+# Of a worker's limit, before Dask pauses it at 80 %; and what Python and the libraries take.
+MEMORY_SHARE = 0.7
+PROGRAM_BYTES = 300_000_000
+# A worker that was started without a limit may share its machine with others.
+UNLIMITED_WORKER_BYTES = 4_000_000_000
+SCRIPTS = Path(__file__).resolve().parent
+
+
+class Resources(NamedTuple):
+    """Threads of all workers, and the bytes of memory that each of them may use."""
+
+    threads: int
+    memory: int
 
 
 @contextmanager
@@ -41,8 +49,10 @@ def connected(scheduler: str | None) -> Iterator[Any]:
     import cloudpickle
     import distributed
 
-    for name in TASK_MODULES:
-        cloudpickle.register_pickle_by_value(import_module(name))
+    # Workers need the libraries alone: modules of this folder travel with the tasks.
+    for module in list(sys.modules.values()):
+        if (file := getattr(module, "__file__", None)) and Path(file).parent == SCRIPTS:
+            cloudpickle.register_pickle_by_value(module)
     try:
         asyncio.run(greet(scheduler))
         client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -53,6 +63,8 @@ def connected(scheduler: str | None) -> Iterator[Any]:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
             raise CannotRun(f"the Dask scheduler at {scheduler} has no worker") from error
+        if sys.stderr.isatty():
+            print(f"cluster    {scheduler}, dashboard {client.dashboard_link}", file=sys.stderr)
         yield client
 
 
@@ -85,6 +97,44 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
     if show:
         progress(futures, notebook=False)
     try:
+        wait_for(futures, client)
         return client.gather(futures)
     except (KilledWorker, FutureCancelledError) as error:
         raise CannotRun(f"the Dask cluster lost a task for good: {describe(error)}") from error
+
+
+def wait_for(futures: list[Any], client: Any) -> None:
+    """Return when all futures are done or one failed; raises CannotRun when no worker is left."""
+    import distributed
+
+    last_seen = time.monotonic()
+    while not any(future.status == "error" for future in futures):
+        with suppress(TimeoutError):
+            distributed.wait(futures, timeout=POLL_SECONDS)
+            return
+        if client.nthreads():
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > WORKER_SECONDS:
+            raise CannotRun(
+                f"all workers of the Dask scheduler at {client.scheduler.address} are gone"
+            )
+
+
+def resources(client: Any) -> Resources:
+    """Return what tasks may use: of this machine, or of the least worker of a cluster."""
+    if client is None:
+        return Resources(CPU_COUNT, (local_memory() - PROGRAM_BYTES) // CPU_COUNT)
+    workers = client.scheduler_info()["workers"].values()
+    memory = min(
+        int((worker["memory_limit"] or UNLIMITED_WORKER_BYTES) * MEMORY_SHARE - PROGRAM_BYTES)
+        // worker["nthreads"]
+        for worker in workers
+    )
+    return Resources(sum(worker["nthreads"] for worker in workers), memory)
+
+
+def local_memory() -> int:
+    """Return the bytes that DuckDB would use: its limit where set, or 80 % of the container's."""
+    limit = os.environ.get("DUCKDB_MEMORY_LIMIT")
+    with duckdb.connect(config={"memory_limit": limit} if limit else {}) as connection:
+        return parse_bytes(connection.sql("select current_setting('memory_limit')").fetchone()[0])

@@ -11,9 +11,10 @@ Paths go through fsspec, so that an object store is a setting.
 import json
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
@@ -45,11 +46,19 @@ def run_path(lake_path: str, run: str) -> str:
     return f"{lake_path.rstrip('/')}/runs/{run}"
 
 
-def write_part(path: str, table: pa.Table) -> None:
-    """Write one Parquet file that appears under its name whole or not at all."""
+@contextmanager
+def open_part(path: str) -> Iterator[IO[bytes]]:
+    """Yield a file to write that appears under its name whole or not at all."""
     fs, path = url_to_fs(path)
     unfinished = unfinished_name(path)
     with fs.open(unfinished, "wb") as file:
+        yield file
+    fs.mv(unfinished, path)
+
+
+def write_part(path: str, table: pa.Table) -> None:
+    """Write one Parquet file that appears under its name whole or not at all."""
+    with open_part(path) as file:
         # Line items ascend by order id: differences pack far better than a dictionary.
         deltas = {"order_id": "DELTA_BINARY_PACKED"} if "order_id" in table.column_names else None
         pq.write_table(
@@ -60,16 +69,12 @@ def write_part(path: str, table: pa.Table) -> None:
             write_statistics=[name for name in table.column_names if name.startswith("order")],
             store_schema=False,  # plain columns for every reader, dictionary-encoded or not here
         )
-    fs.mv(unfinished, path)
 
 
 def write_json(path: str, content: Any) -> None:
     """Write one JSON file that appears under its name whole or not at all."""
-    fs, path = url_to_fs(path)
-    unfinished = unfinished_name(path)
-    with fs.open(unfinished, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, ensure_ascii=False)
-    fs.mv(unfinished, path)
+    with open_part(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode())
 
 
 def unfinished_name(path: str) -> str:

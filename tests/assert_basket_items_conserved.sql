@@ -1,9 +1,9 @@
 with
 
-basket_items as (
+baskets as (
 
-    select count(*) as item_count
-    from {{ ref('int_basket_items') }}
+    select coalesce(sum(product_count), 0) as item_count
+    from {{ ref('int_baskets_sized') }}
 
 ),
 
@@ -15,8 +15,8 @@ products as (
 )
 
 select
-    basket_items.item_count as basket_item_count,
+    baskets.item_count as basket_item_count,
     products.item_count as product_basket_count
-from basket_items
+from baskets
 cross join products
-where basket_items.item_count <> products.item_count
+where baskets.item_count <> products.item_count

@@ -1,19 +1,9 @@
 with
 
-baskets as (
-
-    select
-        order_id,
-        count(*) as product_count
-    from {{ ref('int_basket_items') }}
-    group by order_id
-
-),
-
 expected as (
 
-    select coalesce(sum(product_count * (product_count - 1) // 2), 0) as pair_occurrences
-    from baskets
+    select coalesce(sum(product_count::bigint * (product_count - 1) // 2), 0) as pair_occurrences
+    from {{ ref('int_baskets_sized') }}
 
 ),
 

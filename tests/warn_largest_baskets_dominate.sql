@@ -6,16 +6,15 @@ baskets as (
 
     select
         order_id,
-        count(*) as product_count
-    from {{ ref('int_basket_items') }}
-    group by order_id
+        product_count
+    from {{ ref('int_baskets_sized') }}
 
 ),
 
 ranked as (
 
     select
-        product_count * (product_count - 1) // 2 as pair_occurrences,
+        product_count::bigint * (product_count - 1) // 2 as pair_occurrences,
         row_number() over (order by product_count desc, order_id asc) as size_rank,
         count(*) over () as basket_count
     from baskets

@@ -1,3 +1,6 @@
+-- With dask nothing but people reads it: a view.
+{{ config(materialized='view' if pair_engine() == 'dask' else 'table') }}
+
 with
 
 line_items as (

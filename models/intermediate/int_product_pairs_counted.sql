@@ -1,4 +1,21 @@
+-- With dask it is read from the lake, where it lies: a view.
+{{ config(materialized='view' if pair_engine() == 'dask' else 'table') }}
+
 with
+
+{% if pair_engine() == 'dask' %}
+
+counted as (
+
+    select
+        left_product_key,
+        right_product_key,
+        copurchase_count::bigint as copurchase_count
+    from {{ source('lake', 'product_pairs') }}
+
+)
+
+{% else %}
 
 left_item as (
 
@@ -35,5 +52,7 @@ counted as (
         right_item.product_key
 
 )
+
+{% endif %}
 
 select * from counted

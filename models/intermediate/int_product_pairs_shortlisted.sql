@@ -10,15 +10,25 @@ product_pairs as (
 
 ),
 
-recommendable_products as (
+products as (
 
-    select product_key
+    select
+        product_key,
+        is_in_catalogue
     from {{ ref('int_products_keyed') }}
-    where is_in_catalogue
 
 ),
 
-directed as (
+not_recommendable as (
+
+    select product_key
+    from products
+    where not is_in_catalogue
+
+),
+
+-- Not materialized, because the two steps below read few of these rows each.
+directed as not materialized (
 
     select
         left_product_key as product_key,
@@ -36,8 +46,9 @@ directed as (
 
 ),
 
--- Keeping the N largest numbers of a product is many times faster than ranking all its pairs.
-topped as (
+-- Keeping the N largest numbers of a product is many times faster than ranking all its pairs, and
+-- most pairs are in one basket only: they are left for the products that need them.
+repeated as (
 
     select
         directed.product_key,
@@ -46,8 +57,44 @@ topped as (
             {{ recommendations_per_product() }}
         ) as packed_ranks
     from directed
-    inner join recommendable_products
-        on directed.recommended_product_key = recommendable_products.product_key
+    anti join not_recommendable
+        on directed.recommended_product_key = not_recommendable.product_key
+    where directed.copurchase_count > 1
+    group by directed.product_key
+
+),
+
+complete_products as (
+
+    select product_key
+    from repeated
+    where len(packed_ranks) = {{ recommendations_per_product() }}
+
+),
+
+incomplete_products as (
+
+    select products.product_key
+    from products
+    anti join complete_products
+        on products.product_key = complete_products.product_key
+
+),
+
+single as (
+
+    select
+        directed.product_key,
+        max(
+            {{ pack_rank('directed.copurchase_count', 'directed.recommended_product_key') }},
+            {{ recommendations_per_product() }}
+        ) as packed_ranks
+    from directed
+    semi join incomplete_products
+        on directed.product_key = incomplete_products.product_key
+    anti join not_recommendable
+        on directed.recommended_product_key = not_recommendable.product_key
+    where directed.copurchase_count = 1
     group by directed.product_key
 
 ),
@@ -57,7 +104,14 @@ unnested as (
     select
         product_key,
         unnest(packed_ranks) as packed_rank
-    from topped
+    from repeated
+
+    union all
+
+    select
+        product_key,
+        unnest(packed_ranks) as packed_rank
+    from single
 
 ),
 

@@ -1,11 +1,11 @@
 with
 
-line_items as (
+products_counted as (
 
     select
-        order_id,
-        product_id
-    from {{ ref('int_line_items_purchased') }}
+        product_id,
+        basket_count
+    from {{ ref('int_products_counted') }}
 
 ),
 
@@ -15,27 +15,20 @@ products as (
 
 ),
 
-counted as (
-
-    select
-        product_id,
-        count(distinct order_id) as basket_count
-    from line_items
-    group by product_id
-
-),
-
 keyed as (
 
     select
-        counted.product_id,
-        (row_number() over (order by counted.basket_count desc, counted.product_id asc))::integer
-            as product_key,
-        counted.basket_count,
+        products_counted.product_id,
+        (
+            row_number() over (
+                order by products_counted.basket_count desc, products_counted.product_id asc
+            )
+        )::integer as product_key,
+        products_counted.basket_count,
         products.product_id is not null as is_in_catalogue
-    from counted
+    from products_counted
     left join products
-        on counted.product_id = products.product_id
+        on products_counted.product_id = products.product_id
 
 )
 

@@ -24,6 +24,7 @@ SETTINGS = (
     "DUCKDB_THREADS",
     "DUCKDB_MEMORY_LIMIT",
     "DASK_SCHEDULER",
+    "PAIR_ENGINE",
     "MAX_REJECT_FRACTION",
 )
 
@@ -35,6 +36,7 @@ class Shop:
     folder: Path
     dbt_folder: Path  # where dbt keeps its target and logs, shared by the shops of a session
     project: Path = ROOT
+    engine: str = "duckdb"
 
     @property
     def transactions(self) -> Path:
@@ -65,6 +67,7 @@ class Shop:
             "PRODUCTS": self.products,
             "LAKE_PATH": self.lake,
             "DUCKDB_PATH": self.warehouse,
+            "PAIR_ENGINE": self.engine,
             "DBT_TARGET_PATH": self.dbt_folder / "target",
             "DBT_LOG_PATH": self.dbt_folder / "logs",
         }
@@ -92,7 +95,7 @@ class Shop:
 
     def run(self, script: str, *arguments: object, **settings: object) -> Any:
         """Run scripts/<script>.py; returns the finished process with its output as text."""
-        program = [sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, arguments)]
+        program = [sys.executable, self.project / f"scripts/{script}.py", *map(str, arguments)]
         return self._run(program, settings)
 
     def dbt(self, *arguments: str, **settings: object) -> Any:
@@ -100,18 +103,24 @@ class Shop:
         return self._run([Path(sys.executable).parent / "dbt", *arguments], settings)
 
     def copy_project(self) -> None:
-        """Let dbt use a copy of the project, for tests that change the project itself."""
+        """Use a copy of the project, for tests that change the project itself."""
         self.project, self.dbt_folder = self.folder / "project", self.folder
-        for name in ("models", "macros", "seeds", "tests"):
+        for name in ("models", "macros", "scripts", "seeds", "tests"):
             shutil.copytree(ROOT / name, self.project / name)
         for name in ("dbt_project.yml", "profiles.yml"):
             shutil.copy(ROOT / name, self.project / name)
 
     def build(self, *arguments: str, block_size: int | None = None, **settings: object) -> None:
-        """Flatten and `dbt build` with dbt's `arguments`; fails the test when either does."""
+        """Flatten, count pairs where the engine asks for it, and `dbt build` with `arguments`.
+
+        Fails the test when one of them does.
+        """
         options = [] if block_size is None else ["--block-size", block_size]
         flattened = self.run("flatten", *options, **settings)
         assert flattened.returncode == 0, flattened.stderr
+        if self.engine == "dask":
+            counted = self.run("count_pairs", **settings)
+            assert counted.returncode == 0, counted.stderr
         built = self.dbt("--quiet", "build", *arguments, **settings)
         assert built.returncode == 0, built.stdout
 
@@ -129,10 +138,18 @@ class Shop:
     def manifest(self) -> dict[str, Any]:
         return json.loads((self.lake / "current.json").read_text())
 
+    @property
+    def run_folder(self) -> Path:
+        return self.lake / "runs" / self.manifest()["run"]
+
     def table(self, name: str) -> pa.Table:
         """Return a table of the lake's current run."""
-        folder = self.lake / "runs" / self.manifest()["run"] / name
-        return pa.concat_tables(pq.read_table(part) for part in sorted(folder.glob("*.parquet")))
+        return read_table(self.run_folder / name)
+
+    def counted_table(self, name: str) -> pa.Table:
+        """Return a table of the newest count of the current run's pairs."""
+        pointer = json.loads((self.run_folder / "pairs.json").read_text())
+        return read_table(self.run_folder / pointer["folder"] / name)
 
     def recommendations(self) -> list[tuple[Any, ...]]:
         """Return the exported rows, by product and rank."""
@@ -142,6 +159,10 @@ class Shop:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.warehouse), read_only=True) as connection:
             return connection.sql(sql).fetchall()
+
+
+def read_table(folder: Path) -> pa.Table:
+    return pa.concat_tables(pq.read_table(part) for part in sorted(folder.glob("*.parquet")))
 
 
 @pytest.fixture(scope="session")

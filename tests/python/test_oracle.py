@@ -4,6 +4,7 @@ import gzip
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from conftest import ROOT, Shop
 from oracle import count, read_baskets, read_catalogue, recommend
 
 WORLDS = 200
+ENGINES = ["duckdb", "dask"]
+
+
+@pytest.fixture(params=ENGINES)
+def shop(shop: Shop, request: pytest.FixtureRequest) -> Shop:
+    """A shop of every engine: the table is the same."""
+    return replace(shop, engine=request.param)
 
 
 def assert_same(shop: Shop, expected: set[tuple[object, ...]]) -> None:
@@ -118,8 +126,8 @@ def test_fewer_recommendations_are_the_first_of_more(worlds: Shop) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["0", "1001", "five", "2.5", "true"])
-def test_number_of_recommendations_is_checked_when_compiling(shop: Shop, wanted: str) -> None:
-    folders = ["--target-path", f"{shop.folder}/target", "--log-path", f"{shop.folder}/logs"]
+def test_number_of_recommendations_is_checked_when_compiling(tmp_path: Path, wanted: str) -> None:
+    folders = ["--target-path", f"{tmp_path}/target", "--log-path", f"{tmp_path}/logs"]
     project = ["--project-dir", str(ROOT), "--profiles-dir", str(ROOT), "--log-level", "none"]
     parsed = dbtRunner().invoke(
         ["parse", "--vars", f"recommendations_per_product: {wanted}", *project, *folders]
@@ -134,13 +142,11 @@ def test_excluded_products_never_were(shop: Shop) -> None:
         "product_id,reason\n011,leading zero\nb,\nnever sold,typing mistake\n"
     )
     shop.write([["a", "b", "c"], ["b", "c"], ["b", "c", "011"], ["a", "c"], ["11", "a"]], "abc")
-    flattened = shop.run("flatten")
-    assert flattened.returncode == 0, flattened.stderr
-    built = shop.dbt("build")
-    assert built.returncode == 0, built.stdout
+    shop.build()
     baskets, catalogue = read_baskets(shop.transactions), read_catalogue(shop.products)
     assert_same(shop, recommend(baskets, catalogue, excluded=["011", "b"]))
-    assert "WARN 1 warn_excluded_products_never_sold" in built.stdout
+    tested = shop.dbt("test", "--select", "warn_excluded_products_never_sold")
+    assert "WARN 1 warn_excluded_products_never_sold" in tested.stdout
 
 
 def read_lines(path: Path) -> list[bytes]:
@@ -182,10 +188,12 @@ def small_world(seed: int) -> tuple[list[Lines], list[str]]:
     return records, [product for product in ids if chance.random() < 0.8]
 
 
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path) -> Shop:
+@pytest.fixture(scope="module", params=ENGINES)
+def worlds(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path
+) -> Shop:
     """Two hundred small shops, each in four variants, side by side in one build."""
-    shop = Shop(tmp_path_factory.mktemp("worlds"), dbt_folder)
+    shop = Shop(tmp_path_factory.mktemp("worlds"), dbt_folder, engine=request.param)
     records: list[object] = []
     products: list[str] = []
     for seed in range(WORLDS):

@@ -1,0 +1,37 @@
+-- With dask it is read from the lake, where it lies: a view.
+{{ config(materialized='view' if pair_engine() == 'dask' else 'table') }}
+
+with
+
+{% if pair_engine() == 'dask' %}
+
+sized as (
+
+    select
+        order_id,
+        product_count
+    from {{ source('lake', 'basket_sizes') }}
+
+)
+
+{% else %}
+
+basket_items as (
+
+    select order_id from {{ ref('int_basket_items') }}
+
+),
+
+sized as (
+
+    select
+        order_id,
+        count(*)::integer as product_count
+    from basket_items
+    group by order_id
+
+)
+
+{% endif %}
+
+select * from sized

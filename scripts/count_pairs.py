@@ -1,0 +1,54 @@
+"""Count which products are bought together with Dask, on all cores of this machine or a cluster."""
+
+import time
+
+import click
+
+from errors import CANNOT_RUN, CannotRun, describe, stop
+from pairs import count_pairs
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--lake-path",
+    envvar="LAKE_PATH",
+    default="data/lake",
+    show_envvar=True,
+    help="Folder of the lake; the pairs of its current run are counted.",
+)
+@click.option(
+    "--scheduler",
+    envvar="DASK_SCHEDULER",
+    show_envvar=True,
+    help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
+)
+@click.option(
+    "--largest-chunk",
+    type=click.IntRange(min=1),
+    show_default=False,
+    help="Items (products in baskets) to count at once. Unset: as many as the memory allows.",
+)
+def main(lake_path: str, scheduler: str | None, largest_chunk: int | None) -> None:
+    """Count the pairs of products that flatten's current run holds, for PAIR_ENGINE=dask.
+
+    Exit status: 0 counted; 2 it could not run.
+    """
+    began = time.monotonic()
+    try:
+        totals = count_pairs(lake_path, scheduler, largest_chunk)
+    except CannotRun as error:
+        stop(str(error), CANNOT_RUN)
+    except OSError as error:
+        stop(f"cannot read or write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
+    click.echo(
+        f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"
+        f" {totals['pair_occurrences']:,} occurrences"
+    )
+    click.echo(
+        f"counted    {time.monotonic() - began:.1f} s, {totals['threads']} threads,"
+        f" {totals['chunks']} at a time"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+-- Counts some products and their pairs anew, from the line items with a plain join of ids, and
+-- compares both ways. Only where the counting was done outside SQL is there anything to compare.
+{{ config(enabled=pair_engine() == 'dask') }}
+
+with
+
+-- Not materialized: two scans with a filter each take less than one copy.
+line_items as not materialized (
+
+    select
+        order_id,
+        product_id
+    from {{ ref('int_line_items_purchased') }}
+
+),
+
+products as (
+
+    select
+        product_id,
+        product_key,
+        basket_count
+    from {{ ref('int_products_keyed') }}
+
+),
+
+sampled_products as (
+
+    select
+        product_id,
+        product_key,
+        basket_count
+    from products
+    order by hash(product_id), product_id
+    limit 20
+
+),
+
+left_item as (
+
+    select distinct
+        line_items.order_id,
+        line_items.product_id
+    from line_items
+    semi join sampled_products
+        on line_items.product_id = sampled_products.product_id
+
+),
+
+right_item as (
+
+    select distinct
+        line_items.order_id,
+        line_items.product_id
+    from line_items
+    semi join left_item
+        on line_items.order_id = left_item.order_id
+
+),
+
+-- A product with itself: the number of its baskets.
+expected as (
+
+    select
+        left_item.product_id,
+        right_item.product_id as other_product_id,
+        count(*) as copurchase_count
+    from left_item
+    inner join right_item
+        on left_item.order_id = right_item.order_id
+    group by
+        left_item.product_id,
+        right_item.product_id
+
+),
+
+directed as (
+
+    select
+        left_product_key as product_key,
+        right_product_key as other_product_key,
+        copurchase_count
+    from {{ ref('int_product_pairs_counted') }}
+
+    union all
+
+    select
+        right_product_key as product_key,
+        left_product_key as other_product_key,
+        copurchase_count
+    from {{ ref('int_product_pairs_counted') }}
+
+),
+
+found as (
+
+    select
+        sampled_products.product_id,
+        other_product.product_id as other_product_id,
+        directed.copurchase_count
+    from directed
+    inner join sampled_products
+        on directed.product_key = sampled_products.product_key
+    inner join products as other_product
+        on directed.other_product_key = other_product.product_key
+
+    union all
+
+    select
+        product_id,
+        product_id as other_product_id,
+        basket_count as copurchase_count
+    from sampled_products
+
+),
+
+missing as (
+
+    select * from expected
+    except all
+    select * from found
+
+),
+
+extra as (
+
+    select * from found
+    except all
+    select * from expected
+
+)
+
+select
+    'missing' as problem,
+    product_id,
+    other_product_id,
+    copurchase_count
+from missing
+union all
+select
+    'extra' as problem,
+    product_id,
+    other_product_id,
+    copurchase_count
+from extra
