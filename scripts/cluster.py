@@ -109,10 +109,14 @@ def wait_for(futures: list[Any], client: Any) -> None:
 
     last_seen = time.monotonic()
     while not any(future.status == "error" for future in futures):
-        with suppress(TimeoutError):
+        with suppress(TimeoutError), client.as_current():
             distributed.wait(futures, timeout=POLL_SECONDS)
             return
-        if client.nthreads():
+        try:
+            workers = client.nthreads()
+        except OSError as error:
+            raise CannotRun(f"the Dask scheduler is gone: {describe(error)}") from error
+        if workers:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > WORKER_SECONDS:
             raise CannotRun(

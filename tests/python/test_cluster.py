@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +29,45 @@ BLOCK_SIZE = 4096
 START_SECONDS = 60
 
 
+@dataclass(frozen=True)
+class Host:
+    """Where a program runs: an address, and what to put before its command."""
+
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
 @contextmanager
-def dask(folder: Path, *arguments: object) -> Iterator[None]:
+def dask(
+    folder: Path,
+    *arguments: object,
+    host: Host = Host(),
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program of Dask's in the background; it says in `folder` what it does."""
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program = [Path(sys.executable).parent / "dask", *map(str, arguments)]
-    with (folder / f"{arguments[0]}.log").open("wb") as log:
+    program = [*host.prefix, Path(sys.executable).parent / "dask", *map(str, arguments)]
+    program += ["--host", host.address, "--no-dashboard"]
+    with (folder / f"{arguments[0]}.log").open("ab") as log:
         process = subprocess.Popen(program, cwd=folder, env=outside, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait()
 
 
 @contextmanager
-def scheduler(folder: Path) -> Iterator[str]:
+def scheduler(
+    folder: Path,
+    *arguments: object,
+    host: Host = Host(),
+) -> Iterator[str]:
     """Run a scheduler and yield its address."""
     contact = folder / "scheduler.json"
     os.mkfifo(contact)
     reader = os.open(contact, os.O_RDONLY | os.O_NONBLOCK)
-    options = ["--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", contact]
-    with open(reader) as file, dask(folder, "scheduler", *options):
+    options = ["--port", 0, "--scheduler-file", contact, *arguments]
+    with open(reader) as file, dask(folder, "scheduler", *options, host=host):
         said, _, _ = select.select([file], [], [], START_SECONDS)
         assert said, (folder / "scheduler.log").read_text()
         yield json.load(file)["address"]
@@ -61,7 +79,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("cluster")
     with ExitStack() as stack:
         address = stack.enter_context(scheduler(folder))
-        options = ["--host", "127.0.0.1", "--no-dashboard", "--no-nanny", "--nthreads", 2]
+        options = ["--no-nanny", "--nthreads", 2]
         stack.enter_context(dask(folder, "worker", address, *options))
         yield address
 
