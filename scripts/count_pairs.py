@@ -6,6 +6,7 @@ import click
 
 from errors import CANNOT_RUN, CannotRun, describe, stop
 from pairs import count_pairs
+from report import count
 
 
 @click.command(context_settings={"show_default": True})
@@ -45,8 +46,8 @@ def main(lake_path: str, scheduler: str | None, largest_chunk: int | None) -> No
         f" {totals['pair_occurrences']:,} occurrences"
     )
     click.echo(
-        f"counted    {time.monotonic() - began:.1f} s, {totals['threads']} threads,"
-        f" {totals['chunks']} at a time"
+        f"counted    {time.monotonic() - began:.1f} s, {count(totals['threads'], 'thread')},"
+        f" {count(totals['chunks'], 'chunk')} of baskets"
     )
 
 

@@ -4,6 +4,9 @@ Baskets are rows of a sparse matrix (CSR): `items` holds the products of one bas
 `ends[b]` is where basket b ends in it. The baskets of a product are its columns (CSC).
 """
 
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
@@ -148,3 +151,11 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
                 counts[right] = 0
                 size += 1
     return size, stop
+
+
+# Numba knows a kernel that arrives with a task by its id, and keeps what it compiled for it. The
+# ids are new in every process, so that a worker would compile for seconds in each run: make them
+# follow from the code instead.
+VERSION = sha256(Path(__file__).read_bytes()).hexdigest()
+for kernel in (distinct_items, sort_baskets, invert, count_rows):
+    kernel._set_uuid(f"{kernel.__name__}-{VERSION}")

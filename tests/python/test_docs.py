@@ -85,6 +85,6 @@ def test_every_reason_for_a_reject_is_documented() -> None:
 
 def test_every_setting_is_documented() -> None:
     settings = {option.envvar for option in flatten_command.params if option.envvar}
-    settings |= {"DUCKDB_PATH", "DUCKDB_THREADS", "DUCKDB_MEMORY_LIMIT"}
+    settings |= {"DUCKDB_PATH", "DUCKDB_THREADS", "DUCKDB_MEMORY_LIMIT", "PAIR_ENGINE"}
     for setting in settings:
         assert f"`{setting}`" in README

@@ -159,7 +159,7 @@ def test_two_workers_count_the_same(counted: Shop, two_workers: Cluster) -> None
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
-    assert "2 threads, 6 at a time" in finished.stdout
+    assert "2 threads, 6 chunks of baskets" in finished.stdout
     assert pointer(counted) != before
     assert tables(counted) == expected
 
