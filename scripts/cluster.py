@@ -87,7 +87,7 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
             return list(dask.compute(*tasks, scheduler="threads"))
     import cloudpickle
     from distributed import KilledWorker, progress
-    from distributed.client import FutureCancelledError
+    from distributed.client import FutureCancelledError, FuturesCancelledError
 
     # Pickled here, by value: the scheduler and the workers have none of these modules.
     task = client.submit(pickle.loads, cloudpickle.dumps(function), pure=False)
@@ -99,6 +99,8 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
     try:
         wait_for(futures, client)
         return client.gather(futures)
+    except FuturesCancelledError as error:
+        raise CannotRun("the connection to the Dask scheduler was lost") from error
     except (KilledWorker, FutureCancelledError) as error:
         raise CannotRun(f"the Dask cluster lost a task for good: {describe(error)}") from error
 
@@ -125,10 +127,18 @@ def wait_for(futures: list[Any], client: Any) -> None:
 
 
 def resources(client: Any) -> Resources:
-    """Return what tasks may use: of this machine, or of the least worker of a cluster."""
+    """Return what tasks may use: of this machine, or of the least worker of a cluster.
+
+    Raises CannotRun when the cluster has no worker.
+    """
     if client is None:
         return Resources(CPU_COUNT, (local_memory() - PROGRAM_BYTES) // CPU_COUNT)
-    workers = client.scheduler_info()["workers"].values()
+    try:
+        workers = client.scheduler_info()["workers"].values()
+    except OSError as error:
+        raise CannotRun(f"the Dask scheduler is gone: {describe(error)}") from error
+    if not workers:
+        raise CannotRun(f"all workers of the Dask scheduler at {client.scheduler.address} are gone")
     memory = min(
         int((worker["memory_limit"] or UNLIMITED_WORKER_BYTES) * MEMORY_SHARE - PROGRAM_BYTES)
         // worker["nthreads"]

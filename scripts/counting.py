@@ -40,14 +40,14 @@ def count_ranges(
 ) -> tuple[int, int]:
     """Count all pairs of a chunk of parts whose left product is in the ranges.
 
-    Writes one file a range, its rows in the order of both keys, named after `target`. Returns the
-    number of pairs and the number of pair occurrences (the sum of their counts).
+    Writes one file a range to the folder `target`, its rows in the order of both keys. Returns
+    the number of pairs and the number of pair occurrences (the sum of their counts).
     """
     chunk, numbers, ranges = job
     ends, items = load_chunk(work, numbers)
     pairs = occurrences = 0
     for number, low, high in ranges:
-        with pairs_writer(target.format(range=number, chunk=chunk)) as writer:
+        with pairs_writer(pairs_path(target, number, chunk)) as writer:
             for rows in counted_rows(ends, items, low, high, product_count):
                 pairs += len(rows[0])
                 occurrences += int(rows[2].sum())
@@ -73,6 +73,11 @@ def counted_rows(
             yield tuple(column[:size] for column in rows)
 
 
+def pairs_path(folder: str, number: int, chunk: int = 0) -> str:
+    """Return the file of a range's pairs in one chunk."""
+    return f"{folder}/part-{number:05d}-{chunk:05d}.parquet"
+
+
 @contextmanager
 def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
     # Rows come sorted by both keys and most counts are small: they pack to 1.3 bytes a pair, as
@@ -93,19 +98,17 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
         yield writer
 
 
-def merge_range(
-    job: tuple[Range, list[int]], *, source: str, target: str, memory: int
-) -> tuple[int, int]:
+def merge_range(job: Range, *, chunks: int, work: str, target: str, memory: int) -> tuple[int, int]:
     """Add up the counts of a range over all chunks, in at most `memory` bytes and then on disk.
 
     Returns what `count_ranges` does.
     """
-    (number, _, _), chunks = job
+    number, _, _ = job
     pairs = occurrences = 0
-    with TemporaryDirectory() as spill, pairs_writer(target.format(range=number)) as writer:
+    with TemporaryDirectory() as spill, pairs_writer(pairs_path(target, number)) as writer:
         settings = {"threads": 1, "memory_limit": f"{memory}B", "temp_directory": spill}
         with duckdb.connect(config=settings) as connection:
-            paths = [source.format(range=number, chunk=chunk) for chunk in chunks]
+            paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
             counted = connection.read_parquet([parquet_glob(connection, path) for path in paths])
             merged = counted.query("counted", MERGE).to_arrow_reader(ROWS)
             for batch in merged:

@@ -153,10 +153,8 @@ def count_chunks(
     client: Any,
 ) -> list[tuple[int, int]]:
     """Write product_pairs, and return pairs and pair occurrences, file by file."""
-    counted = f"{folder}/product_pairs/part-{{range:05d}}.parquet"
-    merged = counted
-    if len(chunks) > 1:
-        counted = f"{folder}/work/pairs-{{range:05d}}-{{chunk:05d}}.parquet"
+    work, target = f"{folder}/work", f"{folder}/product_pairs"
+    several = len(chunks) > 1
     # As few tasks a chunk as keep every thread busy: each of them loads the chunk.
     tasks = min(len(ranges), -(-RANGES_A_THREAD * threads // len(chunks)))
     jobs = [
@@ -165,10 +163,10 @@ def count_chunks(
         for task in range(tasks)
     ]
     count = partial(
-        count_ranges, product_count=product_count, work=f"{folder}/work", target=counted
+        count_ranges, product_count=product_count, work=work, target=work if several else target
     )
     totals = run_tasks(count, jobs, client)
-    if len(chunks) == 1:
+    if not several:
         return totals
-    merge = partial(merge_range, source=counted, target=merged, memory=memory)
-    return run_tasks(merge, [(part, list(range(len(chunks)))) for part in ranges], client)
+    merge = partial(merge_range, chunks=len(chunks), work=work, target=target, memory=memory)
+    return run_tasks(merge, ranges, client)

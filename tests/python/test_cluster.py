@@ -63,14 +63,22 @@ def scheduler(
     host: Host = Host(),
 ) -> Iterator[str]:
     """Run a scheduler and yield its address."""
+    with scheduler_process(folder, *arguments, host=host) as (address, _):
+        yield address
+
+
+@contextmanager
+def scheduler_process(
+    folder: Path, *arguments: object, host: Host
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     contact = folder / "scheduler.json"
     os.mkfifo(contact)
     reader = os.open(contact, os.O_RDONLY | os.O_NONBLOCK)
     options = ["--port", 0, "--scheduler-file", contact, *arguments]
-    with open(reader) as file, dask(folder, "scheduler", *options, host=host):
+    with open(reader) as file, dask(folder, "scheduler", *options, host=host) as process:
         said, _, _ = select.select([file], [], [], START_SECONDS)
         assert said, (folder / "scheduler.log").read_text()
-        yield json.load(file)["address"]
+        yield json.load(file)["address"], process
 
 
 @pytest.fixture(scope="module")

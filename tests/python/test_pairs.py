@@ -254,8 +254,8 @@ def test_counted_again_only_the_newest_counts_are_kept(shop: Shop) -> None:
 
 
 def test_lake_paths_of_every_kind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Brackets, stars, blanks, quotes and backslashes in a folder's name are no glob."""
-    home = shop.folder / "a [b]*? 'c' \"d\" \\e ü"
+    """Brackets, braces, stars, blanks, quotes and backslashes in a folder's name are no glob."""
+    home = shop.folder / "a [b]*? 'c' \"d\" \\e {f} {} ü"
     home.mkdir()
     odd = Shop(home, shop.dbt_folder)
     assert count_world(odd, WORLDS["random"]) == expected_of(WORLDS["random"])

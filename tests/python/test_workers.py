@@ -25,10 +25,11 @@ from conftest import ROOT, Shop
 from errors import CannotRun
 from ingest import flatten
 from pairs import count_pairs
-from test_cluster import Host, dask, scheduler
+from test_cluster import Host, dask, scheduler, scheduler_process
 from test_faults import PATIENCE, POLL, assert_one_line, start
 
 BLOCK_SIZE = 4096  # bytes: about a hundred and fifty parts
+COUNT = [sys.executable, ROOT / "scripts" / "count_pairs.py"]
 TABLES = ("product_keys", "basket_sizes", "product_pairs")
 
 
@@ -90,6 +91,7 @@ class Cluster(NamedTuple):
     """A scheduler and two workers of one thread each."""
 
     address: str
+    scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]]
 
 
@@ -98,14 +100,14 @@ def two_workers(hosts: list[Host], tmp_path: Path) -> Iterator[Cluster]:
     folder = tmp_path / "cluster"
     folder.mkdir()
     with ExitStack() as stack:
-        address = stack.enter_context(scheduler(folder, host=hosts[0]))
+        address, process = stack.enter_context(scheduler_process(folder, host=hosts[0]))
         options = [address, "--no-nanny", "--nthreads", 1, "--memory-limit", "2GB"]
         workers = [
             stack.enter_context(dask(folder, "worker", *options, host=host)) for host in hosts[1:]
         ]
         with distributed.Client(address, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=PATIENCE)
-        yield Cluster(address, workers)
+        yield Cluster(address, process, workers)
 
 
 @pytest.fixture
@@ -166,8 +168,7 @@ def test_two_workers_count_the_same(counted: Shop, two_workers: Cluster) -> None
 
 def test_a_worker_killed_in_the_middle_changes_nothing(counted: Shop, two_workers: Cluster) -> None:
     expected, before = tables(counted), pointer(counted)
-    program = [sys.executable, ROOT / "scripts" / "count_pairs.py"]
-    counting = start(counted, program, DASK_SCHEDULER=two_workers.address)
+    counting = start(counted, COUNT, DASK_SCHEDULER=two_workers.address)
     once(lambda: keyed_parts(counted), lambda: counting.poll() is None)
     two_workers.workers[0].kill()
     assert counting.poll() is None
@@ -200,6 +201,26 @@ def test_when_no_worker_is_left_it_is_one_line(
     assert pointer(counted) == before
     assert tables(counted) == expected
     assert len(list(counted.run_folder.glob("pairs-*"))) == 1
+
+
+def test_a_scheduler_killed_in_the_middle_is_one_line(
+    counted: Shop, two_workers: Cluster, tmp_path: Path
+) -> None:
+    before = pointer(counted)
+    with (tmp_path / "stderr").open("wb") as stderr:
+        counting = subprocess.Popen(
+            list(map(str, COUNT)),
+            env=counted.environment(DASK_SCHEDULER=two_workers.address),
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+    once(lambda: keyed_parts(counted), lambda: counting.poll() is None)
+    two_workers.scheduler.kill()
+    assert counting.wait(PATIENCE) == 2
+    told = (tmp_path / "stderr").read_text().splitlines()
+    assert told[-1].startswith("error: the connection to the Dask scheduler")
+    assert "Traceback" not in told
+    assert pointer(counted) == before
 
 
 def test_no_scheduler_is_one_line(counted: Shop) -> None:
