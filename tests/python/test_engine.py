@@ -85,6 +85,18 @@ def test_a_rule_of_the_model_is_a_rule_of_the_engine(shop: Shop) -> None:
     assert set(shop.recommendations()) == expected
 
 
+def test_the_order_of_lines_is_the_models_affair(shop: Shop) -> None:
+    """A rule may bring the lines of a basket apart; they are still one basket."""
+    shop.copy_project()
+    rule = "where coalesce(line_items.quantity, 1) > 0"
+    change(shop.project / RULES, rule, f"{rule} order by line_items.product_id")
+    baskets = [["a", "b", "c"], ["b", "c"], ["a", "c", "c"]]
+    shop.write(baskets, "abc")
+    shop.engine = "dask"
+    shop.build()
+    assert set(shop.recommendations()) == recommend(map(set, baskets), NAMES)
+
+
 @pytest.mark.parametrize("changed", ["rule", "seed"])
 def test_counts_older_than_a_rule_are_found_out(shop: Shop, changed: str) -> None:
     shop.copy_project()
