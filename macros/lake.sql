@@ -33,9 +33,12 @@
         {%- set run = run_query(
             "select run from read_json(" ~ file_literal(current) ~ ", columns = {run: 'varchar'})"
         ).rows[0][0] -%}
-        {#- In full: the warehouse itself may be called lake. -#}
-        {%- set schema = adapter.quote(target.database) ~ '.lake' -%}
+        {%- set schema = lake_schema() -%}
         {%- do run_query("create schema if not exists " ~ schema) -%}
+        {%- do run_query(
+            "create or replace view " ~ schema ~ ".mounted_run as select '"
+            ~ run.replace("'", "''") ~ "' as run"
+        ) -%}
         {%- set run_folder = lake_path() ~ '/runs/' ~ run -%}
         {%- do mount_tables(schema, run_folder, ['line_items', 'products', 'rejects']) -%}
         {%- if pair_engine() == 'dask' -%}
@@ -47,6 +50,18 @@
         {%- endif -%}
         {%- do log('Reading lake ' ~ lake_path() ~ ', run ' ~ run, info=true) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{% macro lake_schema() %}
+    {#- In full: the warehouse itself may be called lake. -#}
+    {{- return(adapter.quote(target.database) ~ '.lake') -}}
+{% endmacro %}
+
+
+{% macro mounted_run() %}
+    {#- The run of the lake that this build reads. -#}
+    {{- return(run_query("select run from " ~ lake_schema() ~ ".mounted_run").rows[0][0]) -}}
 {% endmacro %}
 
 

@@ -4,6 +4,7 @@
         `dbt build` ran the mart and every data test of the project, and nothing failed or was
         skipped. DuckDB writes a temporary file and renames it: without use_tmp_file it does so only
         where an older file exists, and a first export that is killed would leave half a table.
+        The file says which run it was built from, and when, for those who read its product list.
     -#}
     {%- if execute and flags.WHICH == 'build' -%}
         {%- set reason = reason_not_to_publish(results) -%}
@@ -14,7 +15,8 @@
             {%- do run_query(
                 "copy (select * from " ~ mart_relation(results)
                 ~ " order by product_id, recommendation_rank) to '"
-                ~ target_file.replace("'", "''") ~ "' (format parquet, use_tmp_file true)"
+                ~ target_file.replace("'", "''") ~ "' (format parquet, use_tmp_file true, kv_metadata {"
+                ~ "run: '" ~ mounted_run() ~ "', built_at: '" ~ run_started_at.isoformat() ~ "'})"
             ) -%}
             {%- do print('Published ' ~ target_file) -%}
         {%- endif -%}

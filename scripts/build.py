@@ -122,13 +122,15 @@ def explain(error: BaseException) -> str:
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
     """Print where the result is, and the recommendations of one product that sells well."""
-    from recommend import answer, load_best_seller, load_product_names
+    from published import names_of, recommendations_of
+    from recommend import answer_text, best_seller, load
 
     click.echo(f"warehouse  {duckdb_path}: product_recommendations, product_pairs")
-    for product_id, rows in load_best_seller(lake_path).items():
+    if (product_id := best_seller(lake_path)) is not None:
+        published = load(lake_path, (product_id,))
+        rows = dict(recommendations_of(published))[product_id]
         click.echo()
-        name = load_product_names(lake_path, (product_id,)).get(product_id)
-        click.echo(answer(product_id, name, rows, as_json=False))
+        click.echo(answer_text(product_id, names_of(published).get(product_id), rows, as_json=False))
 
 
 @click.command()

@@ -23,6 +23,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 CURRENT = "current.json"
+EXPORT = "product_recommendations.parquet"
 MANIFEST = "manifest.json"
 RUNS_KEPT = 3
 # A run without a manifest may still be under way somewhere; after this long it is a leftover.
@@ -105,10 +106,21 @@ def prune(lake_path: str, current: str) -> None:
     finished = [run for run in folders if fs.exists(f"{root}/runs/{run}/{MANIFEST}")]
     stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
     leftovers = [run for run in folders if run not in finished and run_time(run) < stale]
-    for run in set(finished[:-RUNS_KEPT] + leftovers) - {current}:
+    for run in set(finished[:-RUNS_KEPT] + leftovers) - {current, published_run(lake_path)}:
         # Another flatten may be removing the same run.
         with suppress(FileNotFoundError):
             fs.rm(f"{root}/runs/{run}", recursive=True)
+
+
+def published_run(lake_path: str) -> str | None:
+    """Return the run that the export was built from; its product list names what is in it."""
+    fs, root = url_to_fs(lake_path)
+    try:
+        with fs.open(f"{root}/{EXPORT}") as file:
+            told = (pq.read_metadata(file).metadata or {}).get(b"run")
+    except (OSError, pa.ArrowException):
+        return None
+    return told.decode() if told else None
 
 
 def run_time(run: str) -> datetime:

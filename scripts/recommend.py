@@ -3,102 +3,36 @@
 import json
 import sys
 from collections.abc import Callable
-from io import BytesIO
-from typing import Any
 
 import click
-import pandas as pd
-import pyarrow as pa
-from fsspec.core import url_to_fs
+import pyarrow.compute as pc
 from tabulate import tabulate
 
-from errors import CANNOT_RUN, CannotRun, describe, stop
-from lake import read_current, run_path
+from errors import CANNOT_RUN, CannotRun, stop
+from published import (
+    Published,
+    Recommendation,
+    answer,
+    names_of,
+    read_published,
+    recommendations_of,
+)
 
-EXPORT = "product_recommendations.parquet"
-COLUMNS = {
-    "recommendation_rank": "rank",
-    "recommended_product_id": "product_id",
-    "recommended_product_name": "product_name",
-    "recommended_category_code": "category_code",
-    "copurchase_count": "copurchase_count",
-}
+def load(lake_path: str, product_ids: tuple[str, ...] = ()) -> Published:
+    """Return what was published about some products; none at all means every product.
 
-Recommendation = dict[str, Any]
-
-
-def load_recommendations(
-    lake_path: str, product_ids: tuple[str, ...] = ()
-) -> dict[str, list[Recommendation]]:
-    """Return the exported table as a dictionary: product id -> recommendations, best first.
-
-    A recommendation has rank, product_id, product_name, category_code and copurchase_count (the
-    number of baskets that held both). With `product_ids`, only those products are read. Raises
-    CannotRun when there is no table or it cannot be read.
+    Raises CannotRun when there is no table or it cannot be read.
     """
-    table = read_export(lake_path, only(product_ids))
-    recommendations: dict[str, list[Recommendation]] = {}
-    columns = [table[column].tolist() for column in COLUMNS]
-    for product_id, *values in zip(table["product_id"], *columns, strict=True):
-        row = dict(zip(COLUMNS.values(), values, strict=True))
-        recommendations.setdefault(product_id, []).append(row)
-    for rows in recommendations.values():
-        rows.sort(key=lambda row: row["rank"])
-    return recommendations
+    filters = [("product_id", "in", list(product_ids))] if product_ids else None
+    return read_published(lake_path, filters)
 
 
-def load_product_names(lake_path: str, product_ids: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return product id -> name from the product list of the lake's current run.
-
-    Names are a courtesy of the lookup: where they cannot be read there are none.
-    """
-    try:
-        if (current := read_current(lake_path)) is None:
-            return {}
-        fs, folder = url_to_fs(f"{run_path(lake_path, current['run'])}/products")
-        data = fs.cat_file(f"{folder}/part-00000.parquet")
-        table = read_parquet(data, ["product_id", "product_name"], only(product_ids))
-    except (OSError, ValueError, KeyError, pa.ArrowException):
-        return {}
-    return dict(zip(table["product_id"], table["product_name"], strict=True))
-
-
-def only(product_ids: tuple[str, ...]) -> list[tuple[str, str, Any]] | None:
-    """Return the Parquet filter for some products; none at all means every product."""
-    return [("product_id", "in", list(product_ids))] if product_ids else None
-
-
-def read_export(lake_path: str, filters: list[tuple[str, str, Any]] | None) -> pd.DataFrame:
-    """Return the rows of the exported table that pass the filters; raises CannotRun."""
-    path = f"{lake_path.rstrip('/')}/{EXPORT}"
-    try:
-        fs, file_path = url_to_fs(path)
-        table = read_parquet(fs.cat_file(file_path), ["product_id", *COLUMNS], filters)
-        return table.astype(object)  # every value is looked at here, also damaged text
-    except FileNotFoundError:
-        raise CannotRun(f"no recommendations at {path}: run `make build` first") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise CannotRun(f"cannot read {path}: {describe(error)}") from error
-
-
-def read_parquet(
-    data: bytes, columns: list[str], filters: list[tuple[str, str, Any]] | None
-) -> pd.DataFrame:
-    """Return the rows of a Parquet file in memory, read in this thread alone.
-
-    With threads of its own, pyarrow waits for ever on some damaged files, and now and then ends
-    a program that ends at once by abort.
-    """
-    return pd.read_parquet(
-        BytesIO(data), columns=columns, filters=filters, use_threads=False, pre_buffer=False
-    )
-
-
-def load_best_seller(lake_path: str) -> dict[str, list[Recommendation]]:
-    """Return the recommendations of the product with the highest count, as an example."""
-    best = read_export(lake_path, [("recommendation_rank", "==", 1)])
-    best = best.sort_values(["copurchase_count", "product_id"], ascending=[False, True])
-    return load_recommendations(lake_path, tuple(best["product_id"].head(1)))
+def best_seller(lake_path: str) -> str | None:
+    """Return the product with the highest count, as an example; None in an empty table."""
+    table = read_published(lake_path).table
+    order = [("copurchase_count", "descending"), ("product_id", "ascending")]
+    best = table.take(pc.select_k_unstable(table, k=1, sort_keys=order))
+    return best["product_id"][0].as_py() if best.num_rows else None
 
 
 def as_table(rows: list[Recommendation]) -> str:
@@ -111,13 +45,12 @@ def as_table(rows: list[Recommendation]) -> str:
     )
 
 
-def answer(
+def answer_text(
     product_id: str, product_name: str | None, rows: list[Recommendation], as_json: bool
 ) -> str:
     """Return what is printed for one product; its name is None when it is not in the list."""
     if as_json:
-        content = {"product_id": product_id, "product_name": product_name, "recommendations": rows}
-        return json.dumps(content, ensure_ascii=False)
+        return json.dumps(answer(product_id, product_name, rows), ensure_ascii=False)
     product = f"{product_name} ({product_id})" if product_name else product_id
     if not rows:
         return f"No recommendations for {product}."
@@ -156,14 +89,14 @@ def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
     which is no error. Exit status: 0 answered; 2 there is no table to answer from.
     """
     try:
-        recommendations = load_recommendations(lake_path, product_ids)
+        published = load(lake_path, product_ids)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
-    names = load_product_names(lake_path, product_ids)
+    recommendations, names = dict(recommendations_of(published)), names_of(published)
 
     def reply(product_id: str) -> str:
         rows = recommendations.get(product_id, [])
-        return answer(product_id, names.get(product_id), rows, as_json)
+        return answer_text(product_id, names.get(product_id), rows, as_json)
 
     if not product_ids:
         ask(reply)

@@ -1,0 +1,67 @@
+"""Serve the recommendations over HTTP, from the lake's export or from Redis."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+import uvicorn
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from errors import CANNOT_RUN, CannotRun, stop
+from service.app import create_app
+from service.sources import LakeSource, RedisSource, Source
+
+
+def choose_source(lake_path: str) -> Source:
+    """Redis where REDIS_URL says so, the lake otherwise; raises CannotRun."""
+    url = os.environ.get("REDIS_URL")
+    return RedisSource(url) if url else LakeSource(lake_path)
+
+
+@click.command()
+@click.option("--host", envvar="HOST", default="127.0.0.1", show_default=True, show_envvar=True)
+@click.option(
+    "--port",
+    envvar="PORT",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    show_envvar=True,
+)
+@click.option(
+    "--lake-path",
+    envvar="LAKE_PATH",
+    default="data/lake",
+    show_envvar=True,
+    show_default=True,
+    help="Folder of the lake that `dbt build` published to; unused with REDIS_URL.",
+)
+def main(host: str, port: int, lake_path: str) -> None:
+    """Serve until stopped: the API under /v1, its description at /docs, a storefront at /.
+
+    With REDIS_URL in the environment the answers come from that Redis, otherwise from the
+    export of the lake, held in memory. Either way a new version is taken up within seconds.
+    """
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO, stream=sys.stderr
+    )
+    try:
+        app = create_app(choose_source(lake_path))
+    except CannotRun as error:
+        stop(str(error), CANNOT_RUN)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        access_log=False,  # /metrics counts requests; a log of them all costs a third of the speed
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The products of a version: which there are, and the search over their ids and names."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MAX_WORDS = 8
+
+
+class Catalogue:
+    """The products of one version; `table` has the columns of answers.CATALOGUE.
+
+    `rows` is product id -> row of the table, which for a version in memory is its answer's too.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table.combine_chunks()
+        self.rows = {
+            product_id: row for row, product_id in enumerate(table["product_id"].to_pylist())
+        }
+        counts = table["largest_count"].to_numpy()
+        self.best_first = np.argsort(-counts, kind="stable")
+        ids, names = (self.table[name].combine_chunks() for name in ("product_id", "product_name"))
+        self.ids = folded(ids)
+        self.names = folded(pc.fill_null(names, ""))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def search(self, query: str, limit: int) -> list[dict[str, Any]]:
+        """Return products that hold every word of the query in their id or name, best first.
+
+        Best: the id itself, ids that begin with the query, names that do, names with a word that
+        does, all others; among these, the product with the higher count. Case and accents do not
+        matter. An empty query gives the products with the highest counts.
+        """
+        text = fold(query)
+        rows = self.best_first
+        for word in text.split()[:MAX_WORDS]:
+            found = pc.or_(
+                pc.match_substring(self.ids, word), pc.match_substring(self.names, word)
+            )
+            rows = rows[found.to_numpy(zero_copy_only=False)[rows]]
+        if text and len(rows):
+            ids, names = self.ids.take(rows), self.names.take(rows)
+            tiers = pc.case_when(
+                pc.make_struct(
+                    pc.equal(ids, text),
+                    pc.starts_with(ids, text),
+                    pc.starts_with(names, text),
+                    pc.match_substring(names, f" {text}"),
+                ),
+                *range(4),
+                4,
+            )
+            rows = rows[np.argsort(tiers.to_numpy(), kind="stable")]
+        found_rows = self.table.take(rows[:limit]).drop_columns(["largest_count"])
+        return found_rows.to_pylist()
+
+
+def folded(texts: pa.Array) -> pa.Array:
+    """Return texts in lower case, without accents, with single spaces."""
+    decomposed = pc.utf8_normalize(pc.utf8_lower(texts), "NFKD")
+    bare = pc.replace_substring_regex(decomposed, r"\p{Mn}", "")
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(bare, r"\s+", " "))
+
+
+def fold(text: str) -> str:
+    """Return one text as `folded` does."""
+    return folded(pa.array([text], pa.string()))[0].as_py()
