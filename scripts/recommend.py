@@ -18,6 +18,7 @@ from published import (
     recommendations_of,
 )
 
+
 def load(lake_path: str, product_ids: tuple[str, ...] = ()) -> Published:
     """Return what was published about some products; none at all means every product.
 

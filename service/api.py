@@ -11,6 +11,7 @@ from published import answer
 from service.sources import Unavailable, Version
 
 CACHE_CONTROL = "public, max-age=60, stale-while-revalidate=60, stale-if-error=86400"
+RECOMMENDATIONS_PATH = "/v1/products/{product_id:path}/recommendations"
 MAX_LIMIT = 1_000
 MAX_PRODUCTS = 50
 MAX_SUGGESTIONS = 100
@@ -104,14 +105,12 @@ def is_held(if_none_match: str | None, etag: str) -> bool:
 
 
 @router.get(
-    "/v1/products/{product_id:path}/recommendations",
+    RECOMMENDATIONS_PATH,
     response_model=Recommendations,
     responses=NOT_MODIFIED | UNAVAILABLE,
     summary="What is bought together with a product",
 )
-async def recommendations(
-    request: Request, product_id: ProductId, limit: Limit = None
-) -> Response:
+async def recommendations(request: Request, product_id: ProductId, limit: Limit = None) -> Response:
     """An empty list for a product that nobody bought with another, and for one unknown."""
     version = current_version(request)
     (body,) = await answers_of(version, [product_id], limit)

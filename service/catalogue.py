@@ -39,9 +39,7 @@ class Catalogue:
         text = fold(query)
         rows = self.best_first
         for word in text.split()[:MAX_WORDS]:
-            found = pc.or_(
-                pc.match_substring(self.ids, word), pc.match_substring(self.names, word)
-            )
+            found = pc.or_(pc.match_substring(self.ids, word), pc.match_substring(self.names, word))
             rows = rows[found.to_numpy(zero_copy_only=False)[rows]]
         if text and len(rows):
             ids, names = self.ids.take(rows), self.names.take(rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -33,9 +34,14 @@ class Metrics:
             registry=self.registry,
         )
 
+    @cache  # noqa: B019  (a handful of routes and statuses; looking a label up costs more)
+    def series(self, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self.requests.labels(route, str(status)), self.latency.labels(route)
+
     def observe(self, route: str, status: int, seconds: float) -> None:
-        self.requests.labels(route, str(status)).inc()
-        self.latency.labels(route).observe(seconds)
+        requests, latency = self.series(route, status)
+        requests.inc()
+        latency.observe(seconds)
 
 
 class DataCollector(Collector):
