@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import click
+import pyarrow as pa
 import uvicorn
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from errors import CANNOT_RUN, CannotRun, stop
 from service.app import create_app
+from service.protocol import JsonRefusals
 from service.sources import LakeSource, RedisSource, Source
 
 
@@ -48,6 +50,7 @@ def main(host: str, port: int, lake_path: str) -> None:
     logging.basicConfig(
         format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO, stream=sys.stderr
     )
+    pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     try:
         app = create_app(choose_source(lake_path))
     except CannotRun as error:
@@ -56,6 +59,7 @@ def main(host: str, port: int, lake_path: str) -> None:
         app,
         host=host,
         port=port,
+        http=JsonRefusals,
         access_log=False,  # /metrics counts requests; a log of them all costs a third of the speed
         log_config=None,
         server_header=False,

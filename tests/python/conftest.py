@@ -16,6 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+# The columns of the export, as `dbt build` promises them.
+EXPORT = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("recommendation_rank", pa.int32()),
+        ("recommended_product_id", pa.string()),
+        ("recommended_product_name", pa.string()),
+        ("recommended_category_code", pa.string()),
+        ("copurchase_count", pa.int64()),
+    ]
+)
 SETTINGS = (
     "TRANSACTIONS",
     "PRODUCTS",
@@ -26,6 +37,9 @@ SETTINGS = (
     "DASK_SCHEDULER",
     "PAIR_ENGINE",
     "MAX_REJECT_FRACTION",
+    "REDIS_URL",
+    "HOST",
+    "PORT",
 )
 
 

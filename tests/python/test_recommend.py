@@ -18,19 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from conftest import ROOT, Shop
+from conftest import EXPORT, ROOT, Shop
 from recommend import main
 
-EXPORT = pa.schema(
-    [
-        ("product_id", pa.string()),
-        ("recommendation_rank", pa.int32()),
-        ("recommended_product_id", pa.string()),
-        ("recommended_product_name", pa.string()),
-        ("recommended_category_code", pa.string()),
-        ("copurchase_count", pa.int64()),
-    ]
-)
 ROWS = [
     # Not in order of rank: the lookup promises the order, whatever the file's own.
     ("011", 2, "12", "Crème brûlée", "", 7),
