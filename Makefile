@@ -22,6 +22,9 @@ build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUC
 test: $(BIN)/.installed-dev ## run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-browser: $(BIN)/.installed-dev ## drive the storefront with Chromium (Debian's package chromium)
+	@$(BIN)/python -m pytest tests/browser
+
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
 	@$(BIN)/python scripts/recommend.py $${PRODUCT:+-- "$$PRODUCT"}
 
@@ -42,6 +45,10 @@ demo: $(BIN)/.installed $(DEMO)/package/.installed ## a larger shop: simulated d
 
 bench: $(BIN)/.installed $(BENCH)/.installed ## measure against other libraries; SIZE=1m, 8m or 32m
 	@$(BENCH)/bin/python benchmarks/run.py --suite all "$${SIZE:-1m}"
+
+bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wrk)
+	@$(BIN)/python benchmarks/service/load.py
+	@$(BIN)/python benchmarks/service/soak.py
 
 lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/ruff check

@@ -122,12 +122,12 @@ def explain(error: BaseException) -> str:
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
     """Print where the result is, and the recommendations of one product that sells well."""
-    from published import names_of, recommendations_of
-    from recommend import answer_text, best_seller, load
+    from published import names_of, read_published, recommendations_of
+    from recommend import answer_text, best_seller
 
     click.echo(f"warehouse  {duckdb_path}: product_recommendations, product_pairs")
     if (product_id := best_seller(lake_path)) is not None:
-        published = load(lake_path, (product_id,))
+        published = read_published(lake_path, (product_id,))
         rows = dict(recommendations_of(published))[product_id]
         click.echo()
         click.echo(

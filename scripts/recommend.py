@@ -10,22 +10,12 @@ from tabulate import tabulate
 
 from errors import CANNOT_RUN, CannotRun, stop
 from published import (
-    Published,
     Recommendation,
     answer,
     names_of,
     read_published,
     recommendations_of,
 )
-
-
-def load(lake_path: str, product_ids: tuple[str, ...] = ()) -> Published:
-    """Return what was published about some products; none at all means every product.
-
-    Raises CannotRun when there is no table or it cannot be read.
-    """
-    filters = [("product_id", "in", list(product_ids))] if product_ids else None
-    return read_published(lake_path, filters)
 
 
 def best_seller(lake_path: str) -> str | None:
@@ -90,7 +80,7 @@ def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
     which is no error. Exit status: 0 answered; 2 there is no table to answer from.
     """
     try:
-        published = load(lake_path, product_ids)
+        published = read_published(lake_path, product_ids)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
     recommendations, names = dict(recommendations_of(published)), names_of(published)

@@ -12,8 +12,7 @@ import uvicorn
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from errors import CANNOT_RUN, CannotRun, stop
-from service.app import create_app
-from service.protocol import JsonRefusals
+from service.following import FirstLook
 from service.sources import LakeSource, RedisSource, Source
 
 
@@ -52,11 +51,15 @@ def main(host: str, port: int, lake_path: str) -> None:
     )
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     try:
-        app = create_app(choose_source(lake_path))
+        source = choose_source(lake_path)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
+    first_look = FirstLook(source)
+    from service.app import create_app  # takes a second, as the first look does
+    from service.protocol import JsonRefusals
+
     uvicorn.run(
-        app,
+        create_app(source, first_look),
         host=host,
         port=port,
         http=JsonRefusals,

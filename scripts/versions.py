@@ -41,7 +41,7 @@ def publish(
     client: redis.Redis,
     version: str,
     built_at: datetime,
-    batches: Iterable[tuple[pa.RecordBatch, list[bytes]]],
+    batches: Iterable[pa.RecordBatch],
     keep_seconds: int,
 ) -> int:
     """Write a version beside the others, check it, then move the pointer; returns its products.
@@ -52,9 +52,10 @@ def publish(
     published_id = f"{version}.{secrets.token_hex(4)}"
     answers_key = key(published_id, "answers")
     products = []
-    for catalogue, answers in batches:
-        products.append(catalogue)
-        fields = dict(zip(catalogue["product_id"].to_pylist(), answers, strict=True))
+    for batch in batches:
+        products.append(batch.select(CATALOGUE.names))
+        ids, answers = (batch[name].to_pylist() for name in ("product_id", "answer"))
+        fields = dict(zip(ids, answers, strict=True))
         with client.pipeline(transaction=True) as pipe:
             if fields:
                 pipe.hset(answers_key, mapping=fields)

@@ -5,26 +5,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import fastapi_offline
 from fastapi import FastAPI
-from starlette.staticfiles import StaticFiles
 
-from service import api, health
-from service.following import follow
+from service import api, health, pages
+from service.following import FirstLook, follow
 from service.metrics import Metrics
 from service.middleware import Around, FastLane
 from service.problems import broken, unavailable
 from service.sources import Source, Unavailable
 
 STATIC = Path(__file__).parent / "static"
+DOCS_PACKAGE = ("fastapi_offline", "static")
 
 
-def create_app(source: Source) -> FastAPI:
+def create_app(source: Source, first_look: FirstLook | None = None) -> FastAPI:
     """Return the application; it follows its source while it runs."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(follow(source))
+        following = asyncio.create_task(follow(source, first_look))
         yield
         following.cancel()
         await source.close()
@@ -41,6 +40,9 @@ def create_app(source: Source) -> FastAPI:
     app.state.metrics = Metrics(source)
     app.include_router(api.router, tags=["recommendations"])
     app.include_router(health.router, tags=["operations"])
+    app.include_router(pages.router)
+    app.mount("/static/docs", pages.Assets(packages=[DOCS_PACKAGE], only=pages.DOCS_ASSETS))
+    app.mount("/static", pages.Assets(directory=STATIC))
     app.add_exception_handler(Unavailable, unavailable)
     app.add_exception_handler(Exception, broken)
     app.add_middleware(FastLane)

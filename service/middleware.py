@@ -6,22 +6,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import RECOMMENDATIONS_PATH, recommendations
+from service.headers import SECURITY_HEADERS
 from service.metrics import Metrics
 from service.problems import unavailable
 from service.sources import Unavailable
-
-# data: is for the icons inside the style sheet of /docs.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-SECURITY_HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-]
 
 
 class Around:
@@ -71,7 +59,7 @@ class FastLane:
         is_plain = (
             path.startswith(self.before)
             and path.endswith(self.after, len(self.before))
-            and scope["method"] == "GET"
+            and scope.get("method") == "GET"
             and not scope["query_string"]
         )
         if not is_plain:

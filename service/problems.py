@@ -3,6 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from service.headers import SECURITY_HEADERS
+
 HEADERS = {"Cache-Control": "no-store"}
 RETRY_SECONDS = 2
 
@@ -14,5 +16,10 @@ async def unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 async def broken(request: Request, error: Exception) -> JSONResponse:
-    """Return 500; the error itself is for the log alone."""
-    return JSONResponse({"detail": "internal error"}, 500, HEADERS)
+    """Return 500; the error itself is for the log alone.
+
+    Starlette makes this answer outside of all middleware, so that it brings its own headers.
+    """
+    response = JSONResponse({"detail": "internal error"}, 500, HEADERS)
+    response.raw_headers.extend(SECURITY_HEADERS)
+    return response

@@ -185,7 +185,7 @@ def test_a_killed_publish_leaves_nothing_for_long(shop, valkey):
     build(shop, 1)
     published = read_published(str(shop.lake))
 
-    def killed_after_one() -> Iterator[tuple[pa.RecordBatch, list[bytes]]]:
+    def killed_after_one() -> Iterator[pa.RecordBatch]:
         yield from encode_answers(published)
         raise Killed
 

@@ -23,7 +23,7 @@ from conftest import EXPORT, Shop
 from products import PRODUCTS
 from service.app import create_app
 from service.following import refresh
-from service.middleware import SECURITY_HEADERS
+from service.headers import SECURITY_HEADERS
 from service.sources import LakeSource, Unavailable
 
 ROWS = [
@@ -238,9 +238,12 @@ def test_unknown_paths_are_404_in_json(client):
 
 def test_every_answer_has_the_security_headers(client):
     for path in (path_of("011"), "/v1/products?limit=0", "/nowhere", "/healthz", "/openapi.json"):
-        headers = client.get(path).headers
-        for name, value in SECURITY_HEADERS:
-            assert headers[name.decode()] == value.decode()
+        assert_secure(client.get(path))
+
+
+def assert_secure(response: Any) -> None:
+    for name, value in SECURITY_HEADERS:
+        assert response.headers[name.decode()] == value.decode()
 
 
 def test_without_data_it_lives_and_is_not_ready(shop):
@@ -293,6 +296,7 @@ def test_errors_of_ours_are_500_without_a_word_of_them(client, monkeypatch):
     monkeypatch.setattr("service.catalogue.Catalogue.search", broken)
     response = client.get("/v1/products")
     assert (response.status_code, response.json()) == (500, {"detail": "internal error"})
+    assert_secure(response)
 
 
 def test_a_new_build_is_taken_up_whole(shop, client):
