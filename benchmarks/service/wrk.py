@@ -1,0 +1,75 @@
+"""wrk, the load generator: 16 connections that each ask again as soon as they have an answer."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from processes import HERE, CannotRun
+from simulated import product_ids
+
+CONNECTIONS = 16
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk counted."""
+
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    failed_answers: int  # status 400 and above
+    socket_errors: int
+
+
+def require() -> None:
+    """Raise CannotRun where there is no wrk."""
+    if not shutil.which("wrk"):
+        raise CannotRun("wrk is not installed (on Debian and Ubuntu: apt-get install wrk)")
+
+
+def load(url: str, seconds: int, products: int | None = None) -> Load:
+    """Ask a server for so long: the URL itself, or the API below it for random products.
+
+    Raises CannotRun.
+    """
+    process = start(url, seconds, products)
+    try:
+        return finish(process, seconds)
+    finally:
+        process.kill()
+
+
+def start(url: str, seconds: int, products: int | None = None) -> subprocess.Popen:
+    """Start wrk, which ends by itself."""
+    ids = product_ids(products or 0)
+    every = [SEED, ids.start, len(ids), "/v1/products/", "/recommendations"] if products else []
+    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "-s", str(HERE / "ids.lua")]
+    return subprocess.Popen(
+        ["wrk", *options, url, "--", *map(str, every)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, seconds: int) -> Load:
+    """Wait for what `start` started; raises CannotRun."""
+    try:
+        output, errors = process.communicate(timeout=seconds + 30)
+    except subprocess.TimeoutExpired:
+        raise CannotRun("wrk does not end") from None
+    if process.returncode:
+        raise CannotRun(f"wrk failed: {(errors or output).strip()}")
+    counted = json.loads(output.splitlines()[-1])
+    return Load(
+        requests_per_second=counted["requests"] / counted["microseconds"] * 1e6,
+        p50_ms=counted["p50"] / 1000,
+        p99_ms=counted["p99"] / 1000,
+        max_ms=counted["max"] / 1000,
+        failed_answers=counted["status"],
+        socket_errors=counted["socket"],
+    )
