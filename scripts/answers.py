@@ -1,17 +1,13 @@
 """What the service answers: one JSON object a product, encoded once a build and served as it is."""
 
-import gc
-import os
-import sys
 from collections.abc import Iterator
-from typing import Any
 
-import click
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from errors import CANNOT_RUN, CannotRun, stop
-from published import Published, answer, read_published, recommendations_of
+from published import Published, in_order
 
 # largest_count is that of the first recommendation, 0 without one. Name and category are null
 # where the product list has no such product.
@@ -24,65 +20,101 @@ CATALOGUE = pa.schema(
     ]
 )
 ANSWERS = CATALOGUE.append(pa.field("answer", pa.binary()))
-ANSWERS_AT_ONCE = 1_000
+PRODUCTS_AT_ONCE = 5_000
 
 
 def encode_answers(published: Published) -> Iterator[pa.RecordBatch]:
     """Yield the catalogue with the answer of each product (ANSWERS), by batches, at least one.
 
     There is an answer for every product that is in the list or was bought with another; the
-    former without the latter has an empty list of recommendations.
+    former without the latter has an empty list of recommendations. Each is what `answer` returns,
+    as JSON without spaces. They are put together by columns, not object by object: the service does
+    this while it answers, and only so are its requests not held up.
     """
-    rows: list[tuple[Any, ...]] = []
-    for product_id, name, category, recommendations in products_of(published):
-        largest_count = recommendations[0]["copurchase_count"] if recommendations else 0
-        encoded = orjson.dumps(answer(product_id, name, recommendations))
-        rows.append((product_id, name, category, largest_count, encoded))
-        if len(rows) == ANSWERS_AT_ONCE:
-            yield as_batch(rows)
-            rows.clear()
-    yield as_batch(rows)
+    table = in_order(published.table).combine_chunks()
+    ids = table["product_id"]
+    is_first = np.ones(len(table), bool)
+    is_first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy() if len(table) else True
+    starts = np.append(np.flatnonzero(is_first), len(table))
+    listed = published.products.combine_chunks()
+    unsold = listed.filter(pc.invert(pc.is_in(listed["product_id"], ids)))["product_id"]
+    known = pa.chunked_array([*ids.take(starts[:-1]).chunks, *unsold.chunks], pa.string())
+    products = listed.take(pc.index_in(known, listed["product_id"].combine_chunks()))
+    products = products.set_column(0, "product_id", known).combine_chunks()
+    # For a product without recommendations the list is empty: it starts where it ends.
+    starts = np.append(starts, np.full(len(unsold), len(table))).astype(np.int32)
+    fragments = recommended_as_json(table)
+    for first in range(0, max(len(products), 1), PRODUCTS_AT_ONCE):
+        some = products.slice(first, PRODUCTS_AT_ONCE)
+        bounds = starts[first : first + len(some) + 1]
+        yield encode_some(some, table, fragments, bounds)
 
 
-def products_of(
-    published: Published,
-) -> Iterator[tuple[str, str | None, str | None, list[dict[str, Any]]]]:
-    """Yield product id, name, category and recommendations of each product."""
-    columns = (published.products[name].to_pylist() for name in CATALOGUE.names[:3])
-    listed = {product_id: texts for product_id, *texts in zip(*columns, strict=True)}
-    for product_id, recommendations in recommendations_of(published):
-        name, category = listed.pop(product_id, (None, None))
-        yield product_id, name, category, recommendations
-    for product_id, (name, category) in listed.items():
-        yield product_id, name, category, []
+def encode_some(
+    products: pa.Table, table: pa.Table, fragments: pa.DictionaryArray, bounds: np.ndarray
+) -> pa.RecordBatch:
+    """Return ANSWERS of some products, whose rows of the table lie between the bounds."""
+    product_ids, names, categories = (
+        products[name].combine_chunks() for name in CATALOGUE.names[:3]
+    )
+    rows = table.slice(bounds[0], bounds[-1] - bounds[0])
+    counts = rows["copurchase_count"].combine_chunks()
+    recommendations = pc.binary_join_element_wise(
+        '{"rank":',
+        rows["recommendation_rank"].combine_chunks().cast(pa.string()),
+        ",",
+        fragments[bounds[0] : bounds[-1]].dictionary_decode(),
+        ',"copurchase_count":',
+        counts.cast(pa.string()),
+        "}",
+        "",
+    )
+    offsets = pa.array(bounds - bounds[0], pa.int32())
+    answers = pc.binary_join_element_wise(
+        '{"product_id":',
+        as_json(product_ids),
+        ',"product_name":',
+        as_json(names),
+        ',"recommendations":[',
+        pc.binary_join(pa.ListArray.from_arrays(offsets, recommendations), ","),
+        "]}",
+        "",
+    )
+    is_sold = np.diff(bounds) > 0
+    largest = np.zeros(len(products), np.int64)
+    largest[is_sold] = counts.to_numpy()[bounds[:-1][is_sold] - bounds[0]]
+    return pa.record_batch(
+        [product_ids, names, categories, pa.array(largest), answers.cast(pa.binary())],
+        schema=ANSWERS,
+    )
 
 
-def as_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True) if rows else [()] * len(ANSWERS)
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, ANSWERS.types, strict=True)]
-    return pa.record_batch(arrays, schema=ANSWERS)
+def recommended_as_json(table: pa.Table) -> pa.DictionaryArray:
+    """Return the recommended product of each row as the inside of a JSON object.
 
-
-@click.command()
-@click.argument("lake_path")
-def main(lake_path: str) -> None:
-    """Write the answers of LAKE_PATH to standard output, as a stream of Arrow's IPC format.
-
-    The service has this done by a process of its own, so that it goes on answering while it takes
-    up a new build. The stream's metadata hold version and built_at. Exit status: 0 written; 2
-    there is nothing to read.
+    Each product is encoded once, however often it is recommended.
     """
-    os.nice(5)  # those who wait for an answer go first
-    gc.disable()  # nothing here is cyclic
-    try:
-        published = read_published(lake_path)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
-    told = {"version": published.version, "built_at": published.built_at.isoformat()}
-    with pa.ipc.new_stream(sys.stdout.buffer, ANSWERS.with_metadata(told)) as stream:
-        for batch in encode_answers(published):
-            stream.write_batch(batch)
+    recommended = table["recommended_product_id"].combine_chunks().dictionary_encode()
+    codes = recommended.indices.to_numpy()
+    rows = np.empty(len(recommended.dictionary), np.int64)
+    rows[codes[::-1]] = np.arange(len(codes))[::-1]  # where each is recommended first
+    columns = ("recommended_product_name", "recommended_category_code")
+    names, categories = (table[column].combine_chunks().take(rows) for column in columns)
+    encoded = pc.binary_join_element_wise(
+        '"product_id":',
+        as_json(recommended.dictionary),
+        ',"product_name":',
+        as_json(names),
+        ',"category_code":',
+        as_json(categories),
+        "",
+    )
+    return pa.DictionaryArray.from_arrays(recommended.indices, encoded)
 
 
-if __name__ == "__main__":
-    main()
+def as_json(texts: pa.Array) -> pa.Array:
+    """Return each text as a JSON string, null as null."""
+    quoted = pc.coalesce(pc.binary_join_element_wise('"', texts, '"', ""), "null")
+    is_special = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)
+    escaped = [orjson.dumps(text).decode() for text in texts.filter(is_special).to_pylist()]
+    return pc.replace_with_mask(quoted, is_special, pa.array(escaped, pa.string()))

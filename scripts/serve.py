@@ -1,5 +1,6 @@
 """Serve the recommendations over HTTP, from the lake's export or from Redis."""
 
+import gc
 import logging
 import os
 import sys
@@ -58,6 +59,7 @@ def main(host: str, port: int, lake_path: str) -> None:
     from service.app import create_app  # takes a second, as the first look does
     from service.protocol import JsonRefusals
 
+    gc.freeze()  # else a full collection walks over every imported module and holds up all answers
     uvicorn.run(
         create_app(source, first_look),
         host=host,

@@ -5,9 +5,6 @@ version once and asks nothing else, so that no answer mixes two.
 """
 
 import asyncio
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,11 +16,10 @@ from fsspec.core import url_to_fs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-import answers
 import redis_url
-from answers import CATALOGUE
+from answers import ANSWERS, CATALOGUE, encode_answers
 from errors import CannotRun, describe
-from published import export_path
+from published import export_path, read_published
 from service.catalogue import Catalogue
 from versions import key, read_current_id, read_version, version_of
 
@@ -112,25 +108,11 @@ class LakeSource:
 
 
 def load(lake_path: str) -> VersionInMemory:
-    """Return the version that a lake's export holds; raises CannotRun.
-
-    Another process reads and encodes it: here, that would hold up every request for a while.
-    """
-    command = [sys.executable, answers.__file__, "--", lake_path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        with suppress(pa.ArrowInvalid):  # there is no stream where there was nothing to read
-            table = pa.ipc.open_stream(process.stdout).read_all()
-        told = process.stderr.read().decode(errors="replace").strip()
-    if process.returncode:
-        last_line = told.rpartition("\n")[2].removeprefix("error: ")
-        raise CannotRun(last_line or f"reading {lake_path} ended with status {process.returncode}")
-    about = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
-    return VersionInMemory(
-        about["version"],
-        datetime.fromisoformat(about["built_at"]),
-        Catalogue(table.select(CATALOGUE.names)),
-        table["answer"],
-    )
+    """Return the version that a lake's export holds; raises CannotRun."""
+    published = read_published(lake_path)
+    answers = pa.Table.from_batches(encode_answers(published), ANSWERS)
+    catalogue = Catalogue(answers.select(CATALOGUE.names))
+    return VersionInMemory(published.version, published.built_at, catalogue, answers["answer"])
 
 
 @dataclass(frozen=True)

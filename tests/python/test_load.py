@@ -9,8 +9,6 @@ import pytest
 
 from conftest import ROOT
 
-sys.path.append(str(ROOT / "benchmarks/service"))
-
 from asking import Failed, Tally, ask, versions_in
 from outcome import Run, bars_of, rows_of
 from published import answer, names_of, read_published, recommendations_of
