@@ -7,9 +7,8 @@ from copy import deepcopy
 
 import pytest
 
-from conftest import ROOT
-
 from asking import Failed, Tally, ask, versions_in
+from conftest import ROOT
 from outcome import Run, bars_of, rows_of
 from published import answer, names_of, read_published, recommendations_of
 from simulated import replace_export, version_of_name, write_version

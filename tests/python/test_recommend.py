@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import EXPORT, ROOT, Shop
+from lake import RUNS_KEPT
 from recommend import main
 
 ROWS = [
@@ -281,6 +282,21 @@ def test_products_that_cannot_be_named_are_still_answered(shop):
     assert look_up(shop, "11") == {"11": [[1, "011", "Milk", "M", 3_000_000_000]]}
     (shop.lake / "current.json").write_text('{"run": "of long ago"}')
     assert look_up(shop, "11") == {"11": [[1, "011", "Milk", "M", 3_000_000_000]]}
+
+
+def test_names_are_kept_while_the_table_needs_them(shop, tmp_path):
+    """Flattened again and again without a build: the published run is not among those pruned."""
+    shop.export.unlink()
+    shop.write([["011", "11"], ["11", "12"]], [])
+    shop.write_products(PRODUCTS)
+    shop.build()
+    published = shop.run_folder
+    shop.write_products(line.replace("Milk", "Renamed") for line in PRODUCTS)
+    for _ in range(RUNS_KEPT + 1):
+        assert shop.run("flatten").returncode == 0
+    assert published.exists()
+    finished = recommend(shop, "--json", "011")
+    assert json.loads(finished.stdout)["product_name"] == "Milk"
 
 
 def test_the_lookup_leaves_the_warehouse_alone(shop, tmp_path):
