@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from answers import encode_answers
 from conftest import ROOT, Shop
+from errors import CannotRun
 from published import read_published
 from service.sources import LakeSource
 from test_faults import assert_one_line, kill_when, start
@@ -195,6 +196,18 @@ def test_a_killed_publish_leaves_nothing_for_long(shop, valkey):
         )
     (left,) = valkey.client().keys("*")
     assert 0 < valkey.client().ttl(left) <= UNFINISHED_KEPT_SECONDS
+
+
+def test_what_does_not_arrive_whole_is_not_made_current(shop, valkey):
+    """Here because two answers of one product are one field."""
+    build(shop, 1)
+    publish(shop, valkey)
+    build(shop, 2)
+    published = read_published(str(shop.lake))
+    batches = [*encode_answers(published), *encode_answers(published)]
+    with pytest.raises(CannotRun, match="5 of 10 answers arrived"):
+        publish_version(valkey.client(), published.version, published.built_at, iter(batches), HOUR)
+    assert assert_whole(valkey) == 1
 
 
 def test_two_publishes_at_once_leave_one_whole(shop, valkey):

@@ -365,10 +365,9 @@ def test_without_the_product_list_the_names_are_those_of_the_table(shop, client)
 
 def test_names_are_those_of_the_build_also_after_the_next_flatten(shop, client):
     """A newer run of the lake, not built yet, changes no answer."""
-    pq.write_table(
-        pa.table({"product_id": ["011"], "category_code": ["X"], "product_name": ["Renamed"]}),
-        (shop.lake / "runs/run-1/products").parent / "other.parquet",
-    )
+    newer = shop.lake / "runs/run-2/products"
+    newer.mkdir(parents=True)
+    pq.write_table(as_table([("011", "X", "Renamed")], PRODUCTS), newer / "part-00000.parquet")
     (shop.lake / "current.json").write_text(json.dumps({"run": "run-2"}))
     with serving(LakeSource(str(shop.lake))) as client:
         assert client.get(path_of("011")).json()["product_name"] == "Milk"
