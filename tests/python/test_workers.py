@@ -6,6 +6,7 @@ namespaces with addresses of their own, as three machines that share the folder 
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -218,8 +219,9 @@ def test_a_scheduler_killed_in_the_middle_is_one_line(
     two_workers.scheduler.kill()
     assert counting.wait(PATIENCE) == 2
     told = (tmp_path / "stderr").read_text().splitlines()
-    assert told[-1].startswith("error: the connection to the Dask scheduler")
-    assert "Traceback" not in told
+    # Which of the two is said depends on who notices first: a task, or the client itself.
+    assert re.match("error: the (connection to the )?Dask scheduler", told[-1])
+    assert sum(line.startswith("error: ") for line in told) == 1
     assert pointer(counted) == before
 
 
