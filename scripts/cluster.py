@@ -1,6 +1,7 @@
 """Run independent tasks with Dask: on this machine's threads, or on a cluster."""
 
 import asyncio
+import logging
 import os
 import pickle
 import sys
@@ -55,6 +56,8 @@ def connected(scheduler: str | None) -> Iterator[Any]:
             cloudpickle.register_pickle_by_value(module)
     try:
         asyncio.run(greet(scheduler))
+        # Whoever loses the scheduler is told so in one line, without the client's call stack.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error

@@ -222,6 +222,7 @@ def test_a_scheduler_killed_in_the_middle_is_one_line(
     # Which of the two is said depends on who notices first: a task, or the client itself.
     assert re.match("error: the (connection to the )?Dask scheduler", told[-1])
     assert sum(line.startswith("error: ") for line in told) == 1
+    assert "Traceback" not in " ".join(told)
     assert pointer(counted) == before
 
 
