@@ -17,6 +17,13 @@
 {% endmacro %}
 
 
+{% macro file_exists(path) %}
+    {#- Asked with a pattern: in an object store DuckDB does not look for a plain name. -#}
+    {%- set pattern = file_literal(path[:-1]) ~ " || '[" ~ path[-1] ~ "]'" -%}
+    {{- return(run_query("select count(*) from glob(" ~ pattern ~ ")").rows[0][0] > 0) -}}
+{% endmacro %}
+
+
 {% macro mount_lake() %}
     {#-
         Point the views behind source('lake', …) at one run of the lake, so that every model of a
@@ -24,8 +31,7 @@
     -#}
     {%- if execute and flags.WHICH in ('build', 'run', 'test') -%}
         {%- set current = lake_path() ~ '/current.json' -%}
-        {%- set found = run_query("select count(*) from glob(" ~ file_literal(current) ~ ")") -%}
-        {%- if found.rows[0][0] == 0 -%}
+        {%- if not file_exists(current) -%}
             {{- exceptions.raise_compiler_error(
                 'no lake at ' ~ lake_path() ~ ': run `python scripts/flatten.py` (or `make build`) first'
             ) -}}
@@ -77,14 +83,14 @@
 
 {% macro pairs_folder(run_folder) %}
     {#- The folder in which the run's pairs were last counted. -#}
-    {%- set pointer = file_literal(run_folder ~ '/pairs.json') -%}
-    {%- if run_query("select count(*) from glob(" ~ pointer ~ ")").rows[0][0] == 0 -%}
+    {%- set pointer = run_folder ~ '/pairs.json' -%}
+    {%- if not file_exists(pointer) -%}
         {{- exceptions.raise_compiler_error(
             'no pairs counted in ' ~ run_folder
             ~ ': run `python scripts/count_pairs.py` (or `make build`) first'
         ) -}}
     {%- endif -%}
     {{- return(run_query(
-        "select folder from read_json(" ~ pointer ~ ", columns = {folder: 'varchar'})"
+        "select folder from read_json(" ~ file_literal(pointer) ~ ", columns = {folder: 'varchar'})"
     ).rows[0][0]) -}}
 {% endmacro %}

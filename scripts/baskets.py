@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from kernels import distinct_items, sort_baskets
-from lake import open_part, write_part
+from lake import write_part
 from model_sql import ModelQuery, run_model
+from store import locate, open_whole
 
 PURCHASES = "int_line_items_purchased"
 BASKET_SIZES = pa.schema([("order_id", pa.int64()), ("product_count", pa.int32())])
@@ -103,18 +103,18 @@ def keyed_path(work: str, number: int) -> str:
 
 
 def write_arrow(path: str, table: pa.Table) -> None:
-    with open_part(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+    with open_whole(path) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 
 def read_arrow(path: str) -> pa.Table:
-    fs, path = url_to_fs(path)
+    fs, path = locate(path)
     if isinstance(fs, LocalFileSystem):
         return pa.ipc.open_file(pa.memory_map(path)).read_all()
     return pa.ipc.open_file(pa.py_buffer(fs.cat_file(path))).read_all()
 
 
 def read_columns(path: str, columns: list[str]) -> pa.Table:
-    fs, path = url_to_fs(path)
+    fs, path = locate(path)
     with fs.open(path, "rb") as file:
         return pq.read_table(file, columns=columns)

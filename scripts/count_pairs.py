@@ -7,6 +7,7 @@ import click
 from errors import CANNOT_RUN, CannotRun, describe, stop
 from pairs import count_pairs
 from report import count
+from store import store_errors
 
 
 @click.command(context_settings={"show_default": True})
@@ -39,7 +40,7 @@ def main(lake_path: str, scheduler: str | None, largest_chunk: int | None) -> No
         totals = count_pairs(lake_path, scheduler, largest_chunk)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
-    except OSError as error:
+    except store_errors() as error:
         stop(f"cannot read or write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
     click.echo(
         f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"

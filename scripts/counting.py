@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from baskets import load_chunk
 from kernels import count_rows, invert
-from lake import open_part
 from model_sql import parquet_glob
+from store import open_whole
 
 Range = tuple[int, int, int]  # number, first left product key, the key after the last
 
@@ -84,7 +84,7 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
     # fast as any encoding is written.
     packed = dict.fromkeys(("right_product_key", "copurchase_count"), "DELTA_BINARY_PACKED")
     with (
-        open_part(path) as file,
+        open_whole(path) as file,
         pq.ParquetWriter(
             file,
             PRODUCT_PAIRS,

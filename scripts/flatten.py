@@ -8,6 +8,7 @@ from errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, stop
 from ingest import BLOCK_SIZE, flatten
 from lake import run_path
 from report import report
+from store import store_errors
 
 
 @click.command(context_settings={"show_default": True})
@@ -77,7 +78,7 @@ def main(
         stop(f"{message}; nothing was published; what was set aside is in {rejects}", REFUSED)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
-    except OSError as error:
+    except store_errors() as error:
         stop(f"cannot write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
     click.echo(report(manifest))
     click.echo(f"flatten    {time.monotonic() - began:.1f} s, into {lake_path}")

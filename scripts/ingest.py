@@ -10,13 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from blocks import flatten_lines, flatten_records
 from cluster import connected, run_tasks
 from columns import LINE_ITEMS, Flattened
 from errors import CannotRun, Refused
-from lake import full_path, make_current, make_folders, new_run, run_path, write_part
+from lake import make_current, make_folders, new_run, run_path, write_part
 from products import PRODUCTS, read_products, summarise_products
 from rejects import REJECTS
 from sources import (
@@ -27,6 +26,7 @@ from sources import (
     plan_ranges,
     read_lines,
 )
+from store import full_path, locate
 
 TABLES = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
 BLOCK_SIZE = 32 << 20
@@ -76,7 +76,7 @@ def flatten(
     sources = [look_at(number, path) for number, path in enumerate(paths)]
     ranges = plan_ranges(sources, block_size)
     run = new_run()
-    folder = run_path(full_path(*url_to_fs(lake_path)), run)
+    folder = run_path(full_path(lake_path), run)
     make_folders(folder, tuple(TABLES))
     product_table, product_rejects, product_counts = read_products(product_paths)
     with connected(scheduler) as client:
@@ -163,7 +163,7 @@ def count_lines_before(ranges: list[Range], tallies: list[Tally]) -> list[int]:
 def number_rejects(job: tuple[str, int]) -> None:
     """Put line numbers of the whole file, counted from 1, on a part of rejects."""
     part, lines_before = job
-    fs, path = url_to_fs(unnumbered(part))
+    fs, path = locate(unnumbered(part))
     with fs.open(path, "rb") as file:
         table = pq.read_table(file)
     place = table.schema.get_field_index("line_number")

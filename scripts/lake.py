@@ -5,22 +5,19 @@
     runs/<run>/line_items/*.parquet     also products/ and rejects/
     product_recommendations.parquet     exported by `dbt build`
 
-Paths go through fsspec, so that an object store is a setting.
+It is on a disk or in an object store (store.py).
 """
 
 import json
-import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
+
+from store import locate, open_whole, store_errors
 
 CURRENT = "current.json"
 EXPORT = "product_recommendations.parquet"
@@ -36,30 +33,13 @@ def new_run() -> str:
     return f"{datetime.now(UTC).strftime(RUN_TIME_FORMAT)}-{secrets.token_hex(4)}"
 
 
-def full_path(fs: fsspec.AbstractFileSystem, path: str) -> str:
-    """Return a path of this file system so that it means the same in any working folder."""
-    if isinstance(fs, LocalFileSystem):
-        return os.path.normpath(path)  # fsspec has made it absolute
-    return fs.unstrip_protocol(path)
-
-
 def run_path(lake_path: str, run: str) -> str:
     return f"{lake_path.rstrip('/')}/runs/{run}"
 
 
-@contextmanager
-def open_part(path: str) -> Iterator[IO[bytes]]:
-    """Yield a file to write that appears under its name whole or not at all."""
-    fs, path = url_to_fs(path)
-    unfinished = unfinished_name(path)
-    with fs.open(unfinished, "wb") as file:
-        yield file
-    fs.mv(unfinished, path)
-
-
 def write_part(path: str, table: pa.Table) -> None:
     """Write one Parquet file that appears under its name whole or not at all."""
-    with open_part(path) as file:
+    with open_whole(path) as file:
         # Line items ascend by order id: differences pack far better than a dictionary.
         deltas = {"order_id": "DELTA_BINARY_PACKED"} if "order_id" in table.column_names else None
         pq.write_table(
@@ -74,18 +54,13 @@ def write_part(path: str, table: pa.Table) -> None:
 
 def write_json(path: str, content: Any) -> None:
     """Write one JSON file that appears under its name whole or not at all."""
-    with open_part(path) as file:
+    with open_whole(path) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode())
-
-
-def unfinished_name(path: str) -> str:
-    """Return a name beside `path` that no `*.parquet` or `*.json` matches."""
-    return f"{path}.{secrets.token_hex(4)}.unfinished"
 
 
 def read_current(lake_path: str) -> dict[str, Any] | None:
     """Return the manifest of the current run, None when there is none yet."""
-    fs, root = url_to_fs(lake_path)
+    fs, root = locate(lake_path)
     try:
         return json.loads(fs.cat_file(f"{root}/{CURRENT}"))
     except FileNotFoundError:
@@ -101,7 +76,7 @@ def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> None:
 
 def prune(lake_path: str, current: str) -> None:
     """Remove finished runs beyond the newest few, and what killed runs left behind."""
-    fs, root = url_to_fs(lake_path)
+    fs, root = locate(lake_path)
     folders = sorted(path.rsplit("/", 1)[1] for path in fs.ls(f"{root}/runs", detail=False))
     finished = [run for run in folders if fs.exists(f"{root}/runs/{run}/{MANIFEST}")]
     stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
@@ -114,11 +89,11 @@ def prune(lake_path: str, current: str) -> None:
 
 def published_run(lake_path: str) -> str | None:
     """Return the run that the export was built from; its product list names what is in it."""
-    fs, root = url_to_fs(lake_path)
+    fs, root = locate(lake_path)
     try:
         with fs.open(f"{root}/{EXPORT}") as file:
             told = (pq.read_metadata(file).metadata or {}).get(b"run")
-    except (OSError, pa.ArrowException):
+    except (*store_errors(), pa.ArrowException):
         return None
     return told.decode() if told else None
 
@@ -132,6 +107,6 @@ def run_time(run: str) -> datetime:
 
 
 def make_folders(folder: str, tables: tuple[str, ...]) -> None:
-    fs, root = url_to_fs(folder)
+    fs, root = locate(folder)
     for table in tables:
         fs.makedirs(f"{root}/{table}", exist_ok=True)

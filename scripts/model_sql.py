@@ -10,10 +10,10 @@ from typing import Any
 import duckdb
 import jinja2
 import pyarrow as pa
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
+from duckdb_s3 import S3Login
 from errors import CannotRun, describe
+from store import is_object_store, locate
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -110,9 +110,8 @@ def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Tabl
 
 def parquet_glob(connection: duckdb.DuckDBPyConnection, path: str) -> str:
     """Return a path as the glob that DuckDB takes it for, and let it read where the path leads."""
-    fs, local_path = url_to_fs(path)
-    if not isinstance(fs, LocalFileSystem):
-        connection.register_filesystem(fs)
-        return path
+    if is_object_store(path):
+        S3Login().load(connection)
+        return glob.escape(path)
     # Nothing but ? matches a backslash, which a glob takes for a separator.
-    return glob.escape(local_path).replace("\\", "?")
+    return glob.escape(locate(path)[1]).replace("\\", "?")

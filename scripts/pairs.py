@@ -23,15 +23,15 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from fsspec.core import url_to_fs
 
 from baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
 from cluster import connected, resources, run_tasks
 from counting import PRODUCT_PAIRS, Range, count_ranges, merge_range
 from errors import CannotRun
-from lake import full_path, make_folders, new_run, read_current, run_path, write_json, write_part
+from lake import make_folders, new_run, read_current, run_path, write_json, write_part
 from model_sql import compile_model, parquet_glob, run_model
 from plan import chunk_items, key_edges, plan_chunks, plan_ranges
+from store import full_path, list_files, locate, store_errors
 
 POINTER = "pairs.json"
 COUNTS_KEPT = 2
@@ -62,8 +62,8 @@ def count_pairs(
     """
     if (current := read_current(lake_path)) is None:
         raise CannotRun(f"no lake at {lake_path}: run `python scripts/flatten.py` first")
-    fs, root = url_to_fs(lake_path)
-    run = run_path(full_path(fs, root), current["run"])
+    fs, _ = locate(lake_path)
+    run = run_path(full_path(lake_path), current["run"])
     folder = f"{run}/pairs-{new_run()}"
     make_folders(folder, (*TABLES, "work"))
     try:
@@ -71,7 +71,7 @@ def count_pairs(
             totals = count_run(run, folder, largest_chunk, client)
         fs.rm(f"{folder}/work", recursive=True)
     except BaseException:
-        with suppress(OSError):
+        with suppress(*store_errors()):
             fs.rm(folder, recursive=True)
         raise
     write_json(f"{run}/{POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
@@ -85,7 +85,7 @@ def count_run(run: str, folder: str, largest_chunk: int | None, client: Any) -> 
     work = f"{folder}/work"
     given = {"lake_products": f"{run}/products/part-00000.parquet"}
     purchases = compile_model(PURCHASES, ("lake_line_items", *given))
-    parts = sorted(url_to_fs(run)[0].glob(f"{glob.escape(run)}/line_items/*.parquet"))
+    parts = list_files(f"{glob.escape(run)}/line_items/*.parquet")
     read = partial(read_baskets, purchases=purchases, given=given, work=work)
     run_tasks(read, list(enumerate(parts)), client)
 

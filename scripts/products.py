@@ -11,6 +11,7 @@ import pyarrow as pa
 from records import CONTROL_CHARACTER, clean_id
 from rejects import REJECTS, reject
 from sources import BOM, look_at, open_stream, unreadable
+from store import store_errors
 
 PRODUCTS = pa.schema(
     [("product_id", pa.string()), ("category_code", pa.string()), ("product_name", pa.string())]
@@ -71,7 +72,7 @@ def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
                 if text.strip(b" \r\n") and not (number == 0 and is_header(text)):
                     yield number, offset, text.rstrip(b"\n").removesuffix(b"\r")
                 offset += len(line)
-    except (OSError, EOFError, zlib.error) as error:
+    except (*store_errors(), EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from errors import CannotRun, describe
 from lake import EXPORT, read_current, run_path
 from products import PRODUCTS
+from store import locate, store_errors
 
 COLUMNS = [
     "product_id",
@@ -56,13 +56,13 @@ def read_published(lake_path: str, product_ids: tuple[str, ...] = ()) -> Publish
     """
     path = export_path(lake_path)
     try:
-        fs, file_path = url_to_fs(path)
+        fs, file_path = locate(path)
         data = fs.cat_file(file_path)
         table = read_parquet(data, COLUMNS, product_ids)
         built_at = build_time(table, fs, file_path)
     except FileNotFoundError:
         raise CannotRun(f"no recommendations at {path}: run `make build` first") from None
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (*store_errors(), ValueError, KeyError, pa.ArrowException) as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
     version = f"{built_at:%Y%m%dT%H%M%SZ}-{hashlib.sha256(data).hexdigest()[:8]}"
     products = read_products_of(lake_path, table, product_ids)
@@ -142,11 +142,11 @@ def read_products_of(lake_path: str, table: pa.Table, product_ids: tuple[str, ..
     try:
         told = (table.schema.metadata or {}).get(b"run")
         run = told.decode() if told else (read_current(lake_path) or {})["run"]
-        fs, folder = url_to_fs(f"{run_path(lake_path, run)}/products")
+        fs, folder = locate(f"{run_path(lake_path, run)}/products")
         return read_parquet(
             fs.cat_file(f"{folder}/part-00000.parquet"), PRODUCTS.names, product_ids
         )
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (*store_errors(), ValueError, KeyError, pa.ArrowException):
         return named_by(table)
 
 

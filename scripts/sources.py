@@ -10,17 +10,17 @@ from functools import partial
 from itertools import chain
 from typing import IO
 
-import fsspec
-from fsspec.core import has_magic, url_to_fs
+from fsspec.core import has_magic
 from fsspec.utils import seek_delimiter
 
 from errors import CannotRun, describe
-from lake import full_path
 from records import STRUCTURE
+from store import full_name, locate, store_errors
 
 # An element of a JSON array that is still open after this many characters is taken for broken
 # rather than read into memory to the end of the file.
 LONGEST_ELEMENT = 1 << 26
+HEAD = 1 << 16
 CHARACTERS_READ = 1 << 20
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -62,7 +62,7 @@ def find_files(patterns: str, what: str) -> list[str]:
     """
     paths: dict[str, None] = {}
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        fs, path = url_to_fs(pattern)
+        fs, path = locate(pattern)
         if fs.isdir(path):
             raise CannotRun(f"{what} {pattern} is a folder; name its files, as in {pattern}/*")
         if fs.exists(path):
@@ -73,7 +73,7 @@ def find_files(patterns: str, what: str) -> list[str]:
             raise CannotRun(f"{what} {pattern} does not exist")
         if not found:
             raise CannotRun(f"{what} {pattern} matches no file")
-        paths.update((full_path(fs, match), None) for match in found)
+        paths.update((full_name(fs, match), None) for match in found)
     if not paths:
         raise CannotRun(f"no {what} named")
     return list(paths)
@@ -82,13 +82,13 @@ def find_files(patterns: str, what: str) -> list[str]:
 def look_at(number: int, path: str) -> Source:
     """Open a transactions file and tell its kind; raises CannotRun if it cannot be read."""
     try:
-        fs, name = url_to_fs(path)
-        with fs.open(name, "rb") as file:
+        fs, name = locate(path)
+        with fs.open(name, "rb", block_size=HEAD) as file:
             is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
-            head = (gzip.GzipFile(fileobj=file) if is_gzip else file).read(1 << 16)
+            head = (gzip.GzipFile(fileobj=file) if is_gzip else file).read(HEAD)
         return Source(number, path, fs.size(name), is_gzip, is_array(head))
-    except (OSError, EOFError, zlib.error) as error:
+    except (*store_errors(), EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
@@ -116,14 +116,19 @@ def read_lines(part: Range, block_size: int) -> Iterator[Block]:
             with open_stream(part.source) as file:
                 yield from stream_blocks(file, block_size)
         else:
-            with fsspec.open(path, "rb") as file:
+            fs, name = locate(path)
+            # Nothing is read ahead: an object store is asked for what is wanted, no more.
+            with fs.open(name, "rb", cache_type="none") as file:
                 yield range_block(file, part.start, part.stop)
-    except (OSError, EOFError, zlib.error) as error:
+    except (*store_errors(), EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
 def open_stream(source: Source) -> IO[bytes]:
-    return fsspec.open(source.path, "rb", compression="gzip" if source.is_gzip else None).open()
+    """Open a file to be read from its start; an object store's own file is slow line by line."""
+    fs, name = locate(source.path)
+    file = fs.open(name, "rb", compression="gzip" if source.is_gzip else None)
+    return io.BufferedReader(file, CHARACTERS_READ)
 
 
 def range_block(file: IO[bytes], start: int, stop: int) -> Block:
@@ -190,7 +195,7 @@ def array_elements(source: Source) -> Iterator[tuple[int, bytes]]:
                 if len(text) - start > LONGEST_ELEMENT:
                     break
         raise broken_array(source, number)
-    except (OSError, EOFError, zlib.error) as error:
+    except (*store_errors(), EOFError, zlib.error) as error:
         raise unreadable(source.path, error) from error
 
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import pyarrow as pa
 import redis
 import redis.asyncio
-from fsspec.core import url_to_fs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -21,6 +20,7 @@ from answers import ANSWERS, CATALOGUE, encode_answers
 from errors import CannotRun, describe
 from published import export_path, read_published
 from service.catalogue import Catalogue
+from store import locate, store_errors
 from versions import key, read_current_id, read_version, version_of
 
 # A shop's page waits for this; two tries, one of them on a new connection.
@@ -92,12 +92,11 @@ class LakeSource:
         """Return what differs between two exports, without reading them."""
         path = export_path(self.lake_path)
         try:
-            fs, file_path = url_to_fs(path)
-            fs.invalidate_cache()
+            fs, file_path = locate(path)
             return fs.ukey(file_path)
         except FileNotFoundError:
             raise CannotRun(f"no recommendations at {path}: run `make build` first") from None
-        except (OSError, ValueError) as error:
+        except (*store_errors(), ValueError) as error:
             raise CannotRun(f"cannot read {path}: {describe(error)}") from error
 
     async def check(self) -> None:
