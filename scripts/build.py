@@ -16,7 +16,8 @@ from errors import CANNOT_RUN, REFUSED, stop
 ROOT = Path(__file__).resolve().parent.parent
 # dbt-duckdb names the database after the file, unquoted, and ends its path at ? or #.
 UNUSABLE = re.compile(r"[?#]|['\"][^/]*$")
-DBT_OPTIONS = ["--project-dir", str(ROOT), "--profiles-dir", str(ROOT), "--log-level", "none"]
+DBT_OPTIONS = ["--project-dir", str(ROOT), "--profiles-dir", str(ROOT)]
+DBT_OPTIONS += ["--log-level", "none", "--log-level-file", "debug"]
 
 
 class DbtEvents:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import locate, open_whole, store_errors
+from store import is_object_store, locate, open_whole, store_errors
 
 CURRENT = "current.json"
 EXPORT = "product_recommendations.parquet"
@@ -107,6 +107,7 @@ def run_time(run: str) -> datetime:
 
 
 def make_folders(folder: str, tables: tuple[str, ...]) -> None:
+    """Make the folders of a run; an object store has none, and would make a missing bucket."""
     fs, root = locate(folder)
-    for table in tables:
+    for table in () if is_object_store(folder) else tables:
         fs.makedirs(f"{root}/{table}", exist_ok=True)

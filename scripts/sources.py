@@ -58,25 +58,33 @@ def find_files(patterns: str, what: str) -> list[str]:
     """Return the files that comma-separated paths and globs name, in order, each once.
 
     A path that exists is taken as it is, whatever characters it holds. Raises CannotRun for a
-    folder, a missing file, or a glob that matches no file.
+    folder, a missing or unreachable file, or a glob that matches no file.
     """
     paths: dict[str, None] = {}
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        fs, path = locate(pattern)
-        if fs.isdir(path):
-            raise CannotRun(f"{what} {pattern} is a folder; name its files, as in {pattern}/*")
-        if fs.exists(path):
-            found = [path]
-        elif has_magic(pattern):
-            found = [match for match in sorted(fs.glob(path)) if not fs.isdir(match)]
-        else:
-            raise CannotRun(f"{what} {pattern} does not exist")
-        if not found:
-            raise CannotRun(f"{what} {pattern} matches no file")
-        paths.update((full_name(fs, match), None) for match in found)
+        try:
+            paths.update((path, None) for path in find_matches(pattern, what))
+        except store_errors() as error:
+            raise unreadable(pattern, error) from error
     if not paths:
         raise CannotRun(f"no {what} named")
     return list(paths)
+
+
+def find_matches(pattern: str, what: str) -> list[str]:
+    """Return the files that one path or glob names, in order; raises as `find_files` does."""
+    fs, path = locate(pattern)
+    if fs.isdir(path):
+        raise CannotRun(f"{what} {pattern} is a folder; name its files, as in {pattern}/*")
+    if fs.exists(path):
+        found = [path]
+    elif has_magic(pattern):
+        found = [match for match in sorted(fs.glob(path)) if not fs.isdir(match)]
+    else:
+        raise CannotRun(f"{what} {pattern} does not exist")
+    if not found:
+        raise CannotRun(f"{what} {pattern} matches no file")
+    return [full_name(fs, match) for match in found]
 
 
 def look_at(number: int, path: str) -> Source:

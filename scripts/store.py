@@ -16,6 +16,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
+from errors import CannotRun, describe
+
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
 # What is listed may have been written a moment ago, by another program.
@@ -31,8 +33,20 @@ def is_object_store(path: str) -> bool:
 
 
 def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system that a path or URL is in, and its name there."""
-    return url_to_fs(path, **(S3_OPTIONS if is_object_store(path) else {}))
+    """Return the file system that a path or URL is in, and its name there.
+
+    Raises CannotRun where the settings for an object store are not usable.
+    """
+    if not is_object_store(path):
+        return url_to_fs(path)
+    fs, name = url_to_fs(path, **S3_OPTIONS)
+    try:
+        fs.connect()  # asks nobody anything
+    except (*store_errors(), ValueError) as error:
+        raise CannotRun(f"no way to {path}: {describe(error)}") from error
+    if not name:
+        raise CannotRun(f"{path} names no bucket")
+    return fs, name
 
 
 def list_files(pattern: str) -> list[str]:

@@ -75,7 +75,11 @@ class Shop:
     def environment(self, **settings: object) -> dict[str, str]:
         """This process's environment, with the shop's paths and then `settings` as settings."""
         not_ours = (*SETTINGS, "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
-        clean = {name: value for name, value in os.environ.items() if name not in not_ours}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in not_ours and not name.startswith("AWS_")
+        }
         own = {
             "TRANSACTIONS": self.transactions,
             "PRODUCTS": self.products,
