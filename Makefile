@@ -1,7 +1,7 @@
 # Nothing a user sets is expanded in a shell line: settings reach the programs as environment
 # variables, exactly as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
-    DASK_SCHEDULER PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT SIZE
+    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 

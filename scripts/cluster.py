@@ -39,10 +39,11 @@ class Resources(NamedTuple):
 
 
 @contextmanager
-def connected(scheduler: str | None) -> Iterator[Any]:
+def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
     """Yield a distributed Client for the scheduler's address, None for this machine's threads.
 
-    Raises CannotRun when no scheduler answers, or when it has no worker.
+    Waits for a number of workers: a cluster may still be starting. Raises CannotRun when no
+    scheduler answers, or when they do not come.
     """
     if not scheduler:
         yield None
@@ -63,9 +64,13 @@ def connected(scheduler: str | None) -> Iterator[Any]:
         raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+            client.wait_for_workers(workers, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            raise CannotRun(f"the Dask scheduler at {scheduler} has no worker") from error
+            found = len(client.nthreads()) or "no"
+            wanted = f" of the {workers} that DASK_WORKERS asks for" if workers > 1 else ""
+            raise CannotRun(
+                f"the Dask scheduler at {scheduler} has {found} worker{wanted}"
+            ) from error
         if sys.stderr.isatty():
             print(f"cluster    {scheduler}, dashboard {client.dashboard_link}", file=sys.stderr)
         yield client

@@ -25,19 +25,27 @@ from store import store_errors
     help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
 )
 @click.option(
+    "--workers",
+    envvar="DASK_WORKERS",
+    default=1,
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="Workers of the scheduler to wait for before anything is done.",
+)
+@click.option(
     "--largest-chunk",
     type=click.IntRange(min=1),
     show_default=False,
     help="Items (products in baskets) to count at once. Unset: as many as the memory allows.",
 )
-def main(lake_path: str, scheduler: str | None, largest_chunk: int | None) -> None:
+def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int | None) -> None:
     """Count the pairs of products that flatten's current run holds, for PAIR_ENGINE=dask.
 
     Exit status: 0 counted; 2 it could not run.
     """
     began = time.monotonic()
     try:
-        totals = count_pairs(lake_path, scheduler, largest_chunk)
+        totals = count_pairs(lake_path, scheduler, largest_chunk, workers)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
     except store_errors() as error:

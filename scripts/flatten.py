@@ -40,6 +40,14 @@ from store import store_errors
     help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
 )
 @click.option(
+    "--workers",
+    envvar="DASK_WORKERS",
+    default=1,
+    type=click.IntRange(min=1),
+    show_envvar=True,
+    help="Workers of the scheduler to wait for before anything is done.",
+)
+@click.option(
     "--max-reject-fraction",
     envvar="MAX_REJECT_FRACTION",
     default=0.01,
@@ -59,6 +67,7 @@ def main(
     products: str,
     lake_path: str,
     scheduler: str | None,
+    workers: int,
     max_reject_fraction: float,
     block_size: int,
 ) -> None:
@@ -69,7 +78,13 @@ def main(
     began = time.monotonic()
     try:
         manifest = flatten(
-            transactions, products, lake_path, scheduler, max_reject_fraction, block_size
+            transactions,
+            products,
+            lake_path,
+            scheduler,
+            max_reject_fraction,
+            block_size,
+            workers=workers,
         )
     except Refused as refusal:
         message, manifest = refusal.args

@@ -64,6 +64,7 @@ def flatten(
     max_reject_fraction: float = 0.01,
     block_size: int = BLOCK_SIZE,
     fast: bool = True,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Flatten the inputs into a run of the lake, make it current, and return its manifest.
 
@@ -79,7 +80,7 @@ def flatten(
     folder = run_path(full_path(lake_path), run)
     make_folders(folder, tuple(TABLES))
     product_table, product_rejects, product_counts = read_products(product_paths)
-    with connected(scheduler) as client:
+    with connected(scheduler, workers) as client:
         task = partial(flatten_range, folder=folder, block_size=block_size, fast=fast)
         tallies = run_tasks(task, list(enumerate(ranges)), client)
         lines_before = count_lines_before(ranges, tallies)

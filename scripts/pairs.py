@@ -52,7 +52,10 @@ LARGEST_COUNT = (1 << 31) - 1
 
 
 def count_pairs(
-    lake_path: str, scheduler: str | None = None, largest_chunk: int | None = None
+    lake_path: str,
+    scheduler: str | None = None,
+    largest_chunk: int | None = None,
+    workers: int = 1,
 ) -> dict[str, int]:
     """Count the pairs of the lake's current run, point its readers at them, and return totals.
 
@@ -67,7 +70,7 @@ def count_pairs(
     folder = f"{run}/pairs-{new_run()}"
     make_folders(folder, (*TABLES, "work"))
     try:
-        with connected(scheduler) as client:
+        with connected(scheduler, workers) as client:
             totals = count_run(run, folder, largest_chunk, client)
         fs.rm(f"{folder}/work", recursive=True)
     except BaseException:

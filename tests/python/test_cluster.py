@@ -197,6 +197,15 @@ def test_a_scheduler_without_a_worker_is_one_line(shop, tmp_path, monkeypatch):
     assert_cannot_run(finished.exit_code, finished.stderr, address, "no worker")
 
 
+def test_fewer_workers_than_asked_for_is_one_line(shop, address, monkeypatch):
+    write_inputs(shop)
+    monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.2)
+    settings = shop.environment(DASK_SCHEDULER=address, DASK_WORKERS=2)
+    finished = CliRunner().invoke(main, env=settings)
+    told = "has 1 worker of the 2 that DASK_WORKERS asks for"
+    assert_cannot_run(finished.exit_code, finished.stderr, address, told)
+
+
 @pytest.mark.parametrize("address", ["nonsense", "tls://127.0.0.1:1"])
 def test_an_address_that_cannot_be_used_is_one_line(shop, address):
     """No port; and encryption, for which this test has no certificates."""
