@@ -45,10 +45,20 @@ def run_flatten() -> Any:
     Stops the program with flatten's exit status when that is not 0.
     """
     with script("flatten") as flatten:
-        from dbt.cli.main import dbtRunner  # takes seconds, as the parsing does
-
-        parsed = dbtRunner().invoke(["parse", *DBT_OPTIONS])
+        parsed = parse_project()
     stop_unless_done(flatten)
+    return manifest_of(parsed)
+
+
+def parse_project() -> Any:
+    """Let dbt read the project, which takes seconds."""
+    from dbt.cli.main import dbtRunner
+
+    return dbtRunner().invoke(["parse", *DBT_OPTIONS])
+
+
+def manifest_of(parsed: Any) -> Any:
+    """Return what dbt read; stops the program when it could not."""
     if not parsed.success:
         stop(f"dbt cannot read the project: {explain(parsed.exception)}", CANNOT_RUN)
     return parsed.result
@@ -137,7 +147,12 @@ def show_result(lake_path: str, duckdb_path: str) -> None:
 
 
 @click.command()
-def main() -> None:
+@click.option(
+    "--skip-flatten",
+    is_flag=True,
+    help="Build from the lake as it is; where PAIR_ENGINE is dask its pairs must be counted.",
+)
+def main(skip_flatten: bool) -> None:
     """Flatten, run `dbt build`, publish; settings come from the environment (see README.md).
 
     Exit status: 0 published; 1 the data was refused; 2 it could not run.
@@ -150,9 +165,12 @@ def main() -> None:
             f"DUCKDB_PATH {duckdb_path}: dbt takes no ? or #, and no quote in the name",
             CANNOT_RUN,
         )
-    manifest = run_flatten()
-    if os.environ.get("PAIR_ENGINE") == "dask":
-        run_count_pairs()
+    if skip_flatten:
+        manifest = manifest_of(parse_project())
+    else:
+        manifest = run_flatten()
+        if os.environ.get("PAIR_ENGINE") == "dask":
+            run_count_pairs()
     remove_empty_warehouse(duckdb_path)
     run_dbt_build(manifest)
     click.echo(f"whole job  {time.monotonic() - began:.1f} s")

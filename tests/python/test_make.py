@@ -146,3 +146,18 @@ def test_help_lists_every_target(shop):
     told = [re.fullmatch(r"make (\S+) +\S.*", line) for line in help_lines]
     assert [line[1] for line in told] == targets
     assert make(shop).stdout.splitlines() == help_lines
+
+
+def test_build_of_the_lake_as_it_is_flattens_nothing(shop):
+    shop.write([["1", "2"]], ["1", "2"])
+    before_any = shop.run("build", "--skip-flatten")
+    assert before_any.returncode == 2
+    assert "run `python scripts/flatten.py`" in before_any.stderr
+    assert shop.run("flatten").returncode == 0
+    run = shop.manifest()["run"]
+    shop.transactions.unlink()
+    built = shop.run("build", "--skip-flatten")
+    assert built.returncode == 0, built.stderr
+    assert "flatten " not in built.stdout
+    assert shop.manifest()["run"] == run
+    assert len(shop.recommendations()) == 2
