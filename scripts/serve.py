@@ -50,6 +50,8 @@ def main(host: str, port: int, lake_path: str) -> None:
     logging.basicConfig(
         format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO, stream=sys.stderr
     )
+    for client in ("botocore", "aiobotocore"):  # says where it found credentials, and endpoints
+        logging.getLogger(client).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     try:
         source = choose_source(lake_path)
