@@ -7,23 +7,40 @@ $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Heavy tools have environments of their own.
+AIRFLOW := .venv-airflow
 BENCH := .venv-bench
+DEPLOY := .venv-deploy
+INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-browser lookup publish rollback serve demo bench bench-service lint requirements
+.PHONY: help build test test-browser test-airflow test-infrastructure test-production image-check \
+    lookup publish rollback serve demo bench bench-service lint lint-deploy audit requirements
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUCTS=... LAKE_PATH=... DUCKDB_PATH=...
 	@$(BIN)/python scripts/build.py
 
-test: $(BIN)/.installed-dev ## run every test
+test: $(BIN)/.installed-dev ## run the tests of programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-browser: $(BIN)/.installed-dev ## drive the storefront with Chromium (Debian's package chromium)
 	@$(BIN)/python -m pytest tests/browser
+
+test-airflow: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## run the DAG of deploy/airflow for real
+	@$(AIRFLOW)/bin/python -m pytest tests/airflow
+
+test-infrastructure: $(INFRASTRUCTURE)/.installed ## create, update and delete the stacks in an emulator of AWS
+	@$(INFRASTRUCTURE)/bin/python -m pytest tests/infrastructure
+
+test-production: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## everything at once: store, cluster, Airflow, Redis, service
+	@$(BIN)/python -m pytest -s --durations=0 tests/production
+
+image-check: $(BIN)/.installed-dev ## build the container images and run them (needs podman, debootstrap)
+	@$(BIN)/python -m pytest tests/image
 
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
 	@$(BIN)/python scripts/recommend.py $${PRODUCT:+-- "$$PRODUCT"}
@@ -55,11 +72,25 @@ lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/ruff format --check
 	@$(BIN)/sqlfluff lint models tests macros
 
+lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows
+	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(DEPLOY)/bin/zizmor --offline --pedantic --quiet --no-progress .github
+
+audit: $(DEPLOY)/.installed ## ask PyPI for known vulnerabilities of every pinned package
+	@status=0; for file in $(wildcard requirements*.txt */requirements*.txt */*/requirements*.txt); do \
+	    echo "$$file"; $(DEPLOY)/bin/pip-audit --progress-spinner off --no-deps --disable-pip -r $$file || status=1; \
+	done; exit $$status
+
 requirements: ## compile the pinned requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 service/requirements.in -o service/requirements.txt
 	uv pip compile --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 benchmarks/requirements.in -o benchmarks/requirements.txt
+	uv pip compile --universal --python-version 3.11 deploy/requirements.in -o deploy/requirements.txt
+	uv pip compile --universal --python-version 3.11 deploy/airflow/requirements.in -o deploy/airflow/requirements.txt
+	uv pip compile --universal --python-version 3.11 deploy/airflow/requirements-dev.in -o deploy/airflow/requirements-dev.txt
+	uv pip compile --universal --python-version 3.11 deploy/cloudformation/requirements.in -o deploy/cloudformation/requirements.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; name one with make PYTHON=...")'
@@ -81,10 +112,15 @@ $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
 	    --target $(DEMO)/package -r requirements-demo.txt
 	@touch $@
 
+$(AIRFLOW)/.installed: deploy/airflow/requirements-dev.txt
 $(BENCH)/.installed: benchmarks/requirements.txt requirements.txt
-	@$(PYTHON) -m venv $(BENCH)
-	@echo 'Installing the pinned contenders into $(BENCH)'
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+$(DEPLOY)/.installed: deploy/requirements.txt
+$(INFRASTRUCTURE)/.installed: deploy/cloudformation/requirements.txt
+
+.venv-%/.installed:
+	@$(PYTHON) -m venv .venv-$*
+	@echo 'Installing pinned dependencies into .venv-$*'
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(BIN)/.installed-dev: requirements-dev.txt requirements.txt service/requirements.txt | $(BIN)/python
