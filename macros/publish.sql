@@ -4,7 +4,7 @@
         `dbt build` ran the mart and every data test of the project, and nothing failed or was
         skipped. DuckDB writes a temporary file and renames it: without use_tmp_file it does so only
         where an older file exists, and a first export that is killed would leave half a table.
-        In an object store there is nothing to rename: an object appears when its upload is complete.
+        In an object store it does neither: an object appears when its upload is complete.
         The file says which run it was built from, and when, for those who read its product list.
     -#}
     {%- if execute and flags.WHICH == 'build' -%}
@@ -13,11 +13,10 @@
             {%- do print('Nothing published: ' ~ reason) -%}
         {%- else -%}
             {%- set target_file = lake_path() ~ '/product_recommendations.parquet' -%}
-            {%- set is_local = '://' not in target_file -%}
             {%- do run_query(
                 "copy (select * from " ~ mart_relation(results)
                 ~ " order by product_id, recommendation_rank) to '"
-                ~ target_file.replace("'", "''") ~ "' (format parquet, use_tmp_file " ~ is_local ~ ", kv_metadata {"
+                ~ target_file.replace("'", "''") ~ "' (format parquet, use_tmp_file true, kv_metadata {"
                 ~ "run: '" ~ mounted_run() ~ "', built_at: '" ~ run_started_at.isoformat() ~ "'})"
             ) -%}
             {%- do print('Published ' ~ target_file) -%}

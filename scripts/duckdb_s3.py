@@ -36,6 +36,7 @@ class S3Login:
 
         folder = Path(duckdb_extension_httpfs.__file__).parent
         connection.load_extension(str(next(folder.rglob("httpfs.duckdb_extension"))))
+        # The default of one of the clients that the extension may use, and not of the other.
         connection.execute("set global enable_server_cert_verification = true")
         if authority := self.session.get_config_variable("ca_bundle"):
             connection.execute(f"set global ca_cert_file = {literal(authority)}")

@@ -16,10 +16,11 @@ import s3fs
 import trustme
 
 from conftest import ROOT, Shop
+from dbt_object_store import Plugin
 from duckdb_s3 import S3Login
 from object_store import BUCKET, ObjectStore
 from sources import Source, plan_ranges, read_lines
-from store import open_whole
+from store import list_files, open_whole
 from test_faults import BUILD, assert_one_line
 from test_serve import PATIENCE, publish, running, valkey, wait_until  # noqa: F401 (a fixture)
 
@@ -310,6 +311,13 @@ def test_a_file_that_could_not_be_finished_is_not_there(remote, here, size):
     assert remote.store.uploads() == []
 
 
+def test_what_another_program_wrote_is_found(remote, here):
+    pattern = f"{here}/parts/*"
+    for number in (1, 2):
+        remote.store.put(f"{remote.prefix}/parts/{number}", b"")
+        assert len(list_files(pattern)) == number
+
+
 def test_a_range_is_read_once(remote, here, monkeypatch):
     """Reading ahead, which helps other programs, would fetch most of a file for each range."""
     fetched = []
@@ -351,11 +359,12 @@ def test_credentials_of_a_role_are_renewed_for_duckdb(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_PROFILE", "shop")
-    login = S3Login()
+    monkeypatch.setenv("LAKE_PATH", "s3://shop/lake")
+    plugin = Plugin("object_store", {})
     with duckdb.connect() as connection:
-        login.load(connection)
+        plugin.configure_connection(connection)
         first = told_secret(connection)
-        login.sign_in(connection)
+        plugin.configure_cursor(connection)
         second = told_secret(connection)
     assert first["endpoint"] == "store.example:9000"
     assert (first["region"], first["use_ssl"], first["url_style"]) == ("eu-north-1", "true", "path")
