@@ -39,7 +39,7 @@ test-infrastructure: $(INFRASTRUCTURE)/.installed ## create, update and delete t
 test-production: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## everything at once: store, cluster, Airflow, Redis, service
 	@$(BIN)/python -m pytest -s --durations=0 tests/production
 
-image-check: $(BIN)/.installed-dev ## build the container images and run them (needs podman, debootstrap)
+image-check: $(BIN)/.installed-dev ## build the container images and run them (root; podman, debootstrap)
 	@$(BIN)/python -m pytest tests/image
 
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
@@ -73,6 +73,10 @@ lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/sqlfluff lint models tests macros
 
 lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows
+	@$(DEPLOY)/bin/hadolint deploy/image/Dockerfile
+	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/image/compose.yaml
+	@$(DEPLOY)/bin/checkov --quiet --compact --skip-download --framework dockerfile secrets \
+	    --file deploy/image/Dockerfile deploy/image/compose.yaml
 	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(DEPLOY)/bin/zizmor --offline --pedantic --quiet --no-progress .github
