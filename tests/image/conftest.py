@@ -191,7 +191,7 @@ def images(podman: Podman, base: str, tmp_path_factory: pytest.TempPathFactory) 
         outside(
             *("build", "--quiet", "--isolation", "chroot", "--format", "docker"),
             *("--file", DOCKERFILE, "--target", target, "--tag", name),
-            *("--build-arg", f"BASE_IMAGE={base}", *pip, ROOT),
+            *("--from", base, *pip, ROOT),
         )
     return NAMES
 
