@@ -77,6 +77,9 @@ lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows
 	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/image/compose.yaml
 	@$(DEPLOY)/bin/checkov --quiet --compact --skip-download --framework dockerfile secrets \
 	    --file deploy/image/Dockerfile deploy/image/compose.yaml
+	@$(DEPLOY)/bin/cfn-lint deploy/cloudformation/*.yaml
+	@$(DEPLOY)/bin/checkov --quiet --compact --skip-download --framework cloudformation \
+	    --directory deploy/cloudformation
 	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(DEPLOY)/bin/zizmor --offline --pedantic --quiet --no-progress .github

@@ -81,7 +81,8 @@ def test_readme_is_short() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "data/README.md"]:
+    pages = [ROOT / "README.md", ROOT / "data/README.md"]
+    for page in [*pages, *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").glob("*/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

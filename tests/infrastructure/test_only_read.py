@@ -1,0 +1,27 @@
+"""What the emulator takes no notice of when it makes a resource, so that no service can be asked:
+read from the templates. The linters say that these properties exist, with the right types."""
+
+from typing import Any
+
+import pytest
+from stacks import template_resources
+
+UNNOTICED = [
+    ("base", "Alerts", "KmsMasterKeyId", "Key.Arn"),
+    ("batch", "TaskDefinition", "EphemeralStorage", {"SizeInGiB": "EphemeralStorageGiB"}),
+    ("batch", "Schedule", "ScheduleExpressionTimezone", "ScheduleTimezone"),
+    ("cache", "Cache", "KmsKeyId", {"Fn::ImportValue": "${BaseStack}-KeyArn"}),
+    ("dask", "Scheduler", "ServiceRegistries", [{"RegistryArn": "SchedulerName.Arn"}]),
+    ("service", "Service", "HealthCheckGracePeriodSeconds", 60),
+    ("service", "Service", "AvailabilityZoneRebalancing", "ENABLED"),
+    *(
+        ("endpoints", f"{name}Endpoint", *given)
+        for name in ("EcrApi", "EcrDocker", "Logs", "Secrets")
+        for given in (("PrivateDnsEnabled", True), ("SecurityGroupIds", ["SecurityGroup"]))
+    ),
+]
+
+
+@pytest.mark.parametrize(("template", "resource", "name", "value"), UNNOTICED)
+def test_property_is_set(template: str, resource: str, name: str, value: Any) -> None:
+    assert template_resources(template)[resource]["Properties"][name] == value
