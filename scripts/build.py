@@ -126,7 +126,8 @@ def explain(error: BaseException) -> str:
         if isinstance(cause, duckdb.Error):
             error = cause
         cause = cause.__context__
-    lines = [line.strip() for line in str(error).splitlines()]
+    text = str(error).partition("\nLINE ")[0]  # where in the SQL of ours DuckDB was
+    lines = [line.strip() for line in text.splitlines()]
     told = [line for line in lines if line and not line.startswith(">")]
     return told[1] if len(told) > 1 and told[0].startswith("Compilation Error") else " ".join(told)
 
