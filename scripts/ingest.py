@@ -15,14 +15,13 @@ from blocks import flatten_lines, flatten_records
 from cluster import connected, run_tasks
 from columns import LINE_ITEMS, Flattened
 from errors import CannotRun, Refused
+from inputs import find_files, look_at
 from lake import make_current, make_folders, new_run, run_path, write_part
 from products import PRODUCTS, read_products, summarise_products
 from rejects import REJECTS
 from sources import (
     Range,
     array_elements,
-    find_files,
-    look_at,
     plan_ranges,
     read_lines,
 )
@@ -74,7 +73,7 @@ def flatten(
     """
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
-    sources = [look_at(number, path) for number, path in enumerate(paths)]
+    sources = look_at(paths)
     ranges = plan_ranges(sources, block_size)
     run = new_run()
     folder = run_path(full_path(lake_path), run)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from inputs import BOM, look_at, unreadable
 from records import CONTROL_CHARACTER, clean_id
 from rejects import REJECTS, reject
-from sources import BOM, look_at, open_stream, unreadable
+from sources import open_stream
 from store import store_errors
 
 PRODUCTS = pa.schema(
@@ -66,7 +67,7 @@ def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
     """Yield (line number, byte offset, line) of each line with text after the header."""
     offset = 0
     try:
-        with open_stream(look_at(0, path)) as file:
+        with open_stream(look_at([path])[0]) as file:
             for number, line in enumerate(file):
                 text = line.removeprefix(BOM) if number == 0 else line
                 if text.strip(b" \r\n") and not (number == 0 and is_header(text)):

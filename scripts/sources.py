@@ -1,8 +1,6 @@
-"""Find input files, plan the byte ranges that tasks read, and read them block by block."""
+"""Plan the byte ranges of input files that tasks read, and read them block by block."""
 
-import gzip
 import io
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,31 +8,17 @@ from functools import partial
 from itertools import chain
 from typing import IO
 
-from fsspec.core import has_magic
 from fsspec.utils import seek_delimiter
 
-from errors import CannotRun, describe
+from errors import CannotRun
+from inputs import BOM, Source, unreadable
 from records import STRUCTURE
-from store import full_name, locate, store_errors
+from store import locate, store_errors
 
 # An element of a JSON array that is still open after this many characters is taken for broken
 # rather than read into memory to the end of the file.
 LONGEST_ELEMENT = 1 << 26
-HEAD = 1 << 16
 CHARACTERS_READ = 1 << 20
-BOM = b"\xef\xbb\xbf"
-GZIP_MAGIC = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input file. `number` is its place in the run's list of files."""
-
-    number: int
-    path: str
-    size: int
-    is_gzip: bool
-    is_array: bool
 
 
 @dataclass(frozen=True)
@@ -52,57 +36,6 @@ class Block:
 
     offset: int
     data: bytes
-
-
-def find_files(patterns: str, what: str) -> list[str]:
-    """Return the files that comma-separated paths and globs name, in order, each once.
-
-    A path that exists is taken as it is, whatever characters it holds. Raises CannotRun for a
-    folder, a missing or unreachable file, or a glob that matches no file.
-    """
-    paths: dict[str, None] = {}
-    for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        try:
-            paths.update((path, None) for path in find_matches(pattern, what))
-        except store_errors() as error:
-            raise unreadable(pattern, error) from error
-    if not paths:
-        raise CannotRun(f"no {what} named")
-    return list(paths)
-
-
-def find_matches(pattern: str, what: str) -> list[str]:
-    """Return the files that one path or glob names, in order; raises as `find_files` does."""
-    fs, path = locate(pattern)
-    if fs.isdir(path):
-        raise CannotRun(f"{what} {pattern} is a folder; name its files, as in {pattern}/*")
-    if fs.exists(path):
-        found = [path]
-    elif has_magic(pattern):
-        found = [match for match in sorted(fs.glob(path)) if not fs.isdir(match)]
-    else:
-        raise CannotRun(f"{what} {pattern} does not exist")
-    if not found:
-        raise CannotRun(f"{what} {pattern} matches no file")
-    return [full_name(fs, match) for match in found]
-
-
-def look_at(number: int, path: str) -> Source:
-    """Open a transactions file and tell its kind; raises CannotRun if it cannot be read."""
-    try:
-        fs, name = locate(path)
-        with fs.open(name, "rb", block_size=HEAD) as file:
-            is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            file.seek(0)
-            head = (gzip.GzipFile(fileobj=file) if is_gzip else file).read(HEAD)
-        return Source(number, path, fs.size(name), is_gzip, is_array(head))
-    except (*store_errors(), EOFError, zlib.error) as error:
-        raise unreadable(path, error) from error
-
-
-def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is one JSON array of objects rather than JSON lines."""
-    return re.match(rb"\s*\[\s*(\{|\]\s*\Z)", head.removeprefix(BOM)) is not None
 
 
 def plan_ranges(sources: list[Source], block_size: int) -> list[Range]:
@@ -209,10 +142,6 @@ def array_elements(source: Source) -> Iterator[tuple[int, bytes]]:
 
 def broken_array(source: Source, number: int) -> CannotRun:
     return CannotRun(f"{source.path}: not one JSON array: broken after {number} elements")
-
-
-def unreadable(path: str, error: BaseException) -> CannotRun:
-    return CannotRun(f"cannot read {path}: {describe(error)}")
 
 
 def without_bom(block: Block) -> Block:

@@ -28,8 +28,9 @@ import sources
 from blocks import NotClean, flatten_fast, flatten_lines
 from columns import LINE_ITEMS, Flattened
 from ingest import Tally, count_lines_before, read_range
+from inputs import Source
 from records import CONTROL_CHARACTER
-from sources import Source, array_elements, plan_ranges
+from sources import array_elements, plan_ranges
 
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True)
 slowly = settings(thoroughly, max_examples=100)

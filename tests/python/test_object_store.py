@@ -18,8 +18,9 @@ import trustme
 from conftest import ROOT, Shop
 from dbt_object_store import Plugin
 from duckdb_s3 import S3Login
+from inputs import Source
 from object_store import BUCKET, ObjectStore
-from sources import Source, plan_ranges, read_lines
+from sources import plan_ranges, read_lines
 from store import list_files, open_whole
 from test_faults import BUILD, assert_one_line
 from test_serve import PATIENCE, publish, running, valkey, wait_until  # noqa: F401 (a fixture)
@@ -121,6 +122,7 @@ def test_inputs_of_every_kind_are_read_from_the_store(remote, shop):
         "in/day 1.txt": b"".join(lines[:100]),
         "in/day 2.txt.gz": gzip.compress(b"".join(lines[100:200])),
         "array.json": array,
+        "in/empty.txt": b"",
         "products.txt.gz": gzip.compress(SAMPLE["products"]),
     }
     for name, data in files.items():
