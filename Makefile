@@ -15,8 +15,8 @@ INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-browser test-airflow test-infrastructure test-production image-check \
-    lookup publish rollback serve demo bench bench-service lint lint-deploy audit requirements
+.PHONY: help build lookup publish rollback serve demo bench bench-service requirements
+.PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
