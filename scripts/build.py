@@ -11,7 +11,7 @@ from typing import Any
 import click
 import duckdb
 
-from errors import CANNOT_RUN, REFUSED, stop
+from errors import CANNOT_RUN, REFUSED, run, stop
 
 ROOT = Path(__file__).resolve().parent.parent
 # dbt-duckdb names the database after the file, unquoted, and ends its path at ? or #.
@@ -179,4 +179,4 @@ def main(skip_flatten: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from errors import CANNOT_RUN, CannotRun, describe, stop
+from errors import CANNOT_RUN, CannotRun, describe, run, stop
 from pairs import count_pairs
 from report import count
 from store import store_errors
@@ -61,4 +61,4 @@ def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

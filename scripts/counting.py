@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from baskets import load_chunk
 from kernels import count_rows, invert
-from model_sql import parquet_glob
+from model_sql import parquet_glob, reach
 from store import open_whole
 
 Range = tuple[int, int, int]  # number, first left product key, the key after the last
@@ -109,7 +109,8 @@ def merge_range(job: Range, *, chunks: int, work: str, target: str, memory: int)
         settings = {"threads": 1, "memory_limit": f"{memory}B", "temp_directory": spill}
         with duckdb.connect(config=settings) as connection:
             paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
-            counted = connection.read_parquet([parquet_glob(connection, path) for path in paths])
+            reach(connection, work)
+            counted = connection.read_parquet([parquet_glob(path) for path in paths])
             merged = counted.query("counted", MERGE).to_arrow_reader(ROWS)
             for batch in merged:
                 writer.write_batch(pa.record_batch(batch.columns, schema=PRODUCT_PAIRS))

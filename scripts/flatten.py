@@ -4,7 +4,7 @@ import time
 
 import click
 
-from errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, stop
+from errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, run, stop
 from ingest import BLOCK_SIZE, flatten
 from lake import run_path
 from report import report
@@ -100,4 +100,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from errors import CannotRun, describe
 from store import full_name, is_object_store, locate, store_errors
 
 HEAD = 1 << 16
+FILES_AT_ONCE = 200
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -71,14 +72,19 @@ def is_folder(fs: fsspec.AbstractFileSystem, name: str, info: dict[str, Any]) ->
 def look_at(paths: list[str]) -> list[Source]:
     """Return files, numbered in order, and of what kind each is.
 
-    An object store is asked for the sizes of all at once, then for how they begin. Raises CannotRun
-    if one cannot be read.
+    An object store is asked for the sizes of many at once, then for how they begin. Raises
+    CannotRun if one cannot be read.
     """
     stores: dict[fsspec.AbstractFileSystem, list[tuple[int, str, str]]] = {}
     for number, path in enumerate(paths):
         fs, name = locate(path)
         stores.setdefault(fs, []).append((number, path, name))
-    sources = [source for fs, files in stores.items() for source in look_into(fs, files)]
+    sources = [
+        source
+        for fs, files in stores.items()
+        for start in range(0, len(files), FILES_AT_ONCE)
+        for source in look_into(fs, files[start : start + FILES_AT_ONCE])
+    ]
     return sorted(sources, key=attrgetter("number"))
 
 
@@ -87,8 +93,8 @@ def look_into(fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]) 
     names = [name for _, _, name in files]
     try:
         sizes = fs.sizes(names)
-    except store_errors() as error:
-        raise unreadable(files[0][1], error) from error
+    except store_errors():
+        sizes = [size_of(fs, path, name) for _, path, name in files]  # which one is it?
     # An empty object has no range to ask for; a file may hold more than its size says (/proc).
     asked = [
         name
@@ -106,6 +112,13 @@ def look_into(fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]) 
         except zlib.error as error:
             raise unreadable(path, error) from error
         yield Source(number, path, size, is_gzip, is_array(text))
+
+
+def size_of(fs: fsspec.AbstractFileSystem, path: str, name: str) -> int:
+    try:
+        return fs.size(name)
+    except store_errors() as error:
+        raise unreadable(path, error) from error
 
 
 def is_array(head: bytes) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import is_object_store, locate, open_whole, store_errors
+from store import is_object_store, locate, only_warn, open_whole, remove_tree, store_errors
 
 CURRENT = "current.json"
 EXPORT = "product_recommendations.parquet"
@@ -71,7 +71,8 @@ def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> None:
     """Point the lake's readers at a finished run, then remove the runs that are too old."""
     write_json(f"{run_path(lake_path, run)}/{MANIFEST}", manifest)
     write_json(f"{lake_path.rstrip('/')}/{CURRENT}", manifest)
-    prune(lake_path, run)
+    with only_warn("old runs could not be removed"):
+        prune(lake_path, run)
 
 
 def prune(lake_path: str, current: str) -> None:
@@ -84,7 +85,7 @@ def prune(lake_path: str, current: str) -> None:
     for run in set(finished[:-RUNS_KEPT] + leftovers) - {current, published_run(lake_path)}:
         # Another flatten may be removing the same run.
         with suppress(FileNotFoundError):
-            fs.rm(f"{root}/runs/{run}", recursive=True)
+            remove_tree(run_path(lake_path, run))
 
 
 def published_run(lake_path: str) -> str | None:

@@ -96,9 +96,10 @@ def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Tabl
     """
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
+            reach(connection, *(rows for rows in given.values() if isinstance(rows, str)))
             for name, rows in {**query.seeds, **given}.items():
                 if isinstance(rows, str):
-                    connection.read_parquet(parquet_glob(connection, rows)).create_view(name)
+                    connection.read_parquet(parquet_glob(rows)).create_view(name)
                 else:
                     connection.register(name, rows)
             for name, sql in query.views.items():
@@ -108,10 +109,15 @@ def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Tabl
         raise CannotRun(f"model {query.model}: {describe(error)}") from error
 
 
-def parquet_glob(connection: duckdb.DuckDBPyConnection, path: str) -> str:
-    """Return a path as the glob that DuckDB takes it for, and let it read where the path leads."""
-    if is_object_store(path):
+def reach(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
+    """Let DuckDB read where the paths lead; raises CannotRun where no credentials are found."""
+    if any(map(is_object_store, paths)):
         S3Login().load(connection)
+
+
+def parquet_glob(path: str) -> str:
+    """Return a path as the glob that DuckDB takes it for."""
+    if is_object_store(path):
         return glob.escape(path)
     # Nothing but ? matches a backslash, which a glob takes for a separator.
     return glob.escape(locate(path)[1]).replace("\\", "?")

@@ -29,9 +29,17 @@ from cluster import connected, resources, run_tasks
 from counting import PRODUCT_PAIRS, Range, count_ranges, merge_range
 from errors import CannotRun
 from lake import make_folders, new_run, read_current, run_path, write_json, write_part
-from model_sql import compile_model, parquet_glob, run_model
+from model_sql import compile_model, parquet_glob, reach, run_model
 from plan import chunk_items, key_edges, plan_chunks, plan_ranges
-from store import full_path, list_files, locate, store_errors
+from store import (
+    full_name,
+    full_path,
+    list_files,
+    locate,
+    only_warn,
+    remove_tree,
+    store_errors,
+)
 
 POINTER = "pairs.json"
 COUNTS_KEPT = 2
@@ -72,14 +80,15 @@ def count_pairs(
     try:
         with connected(scheduler, workers) as client:
             totals = count_run(run, folder, largest_chunk, client)
-        fs.rm(f"{folder}/work", recursive=True)
     except BaseException:
         with suppress(*store_errors()):
-            fs.rm(folder, recursive=True)
+            remove_tree(folder)
         raise
     write_json(f"{run}/{POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
-    for old in sorted(fs.glob(f"{glob.escape(run)}/pairs-*/"))[:-COUNTS_KEPT]:
-        fs.rm(old, recursive=True)
+    with only_warn("older counts and work files could not be removed"):
+        remove_tree(f"{folder}/work")
+        for old in sorted(fs.glob(f"{glob.escape(run)}/pairs-*/"))[:-COUNTS_KEPT]:
+            remove_tree(full_name(fs, old))
     return totals
 
 
@@ -139,8 +148,8 @@ def key_products(work: str, given: Mapping[str, str]) -> pa.Table:
 def sum_basket_counts(work: str) -> pa.Table:
     """Return product_id and basket_count; parts hold whole baskets, so their counts add up."""
     with duckdb.connect() as connection:
-        folder = parquet_glob(connection, work)
-        counted = connection.read_parquet(f"{folder}/counted-*.parquet")
+        reach(connection, work)
+        counted = connection.read_parquet(f"{parquet_glob(work)}/counted-*.parquet")
         return counted.aggregate(
             "product_id, sum(basket_count)::bigint as basket_count"
         ).to_arrow_table()

@@ -8,7 +8,7 @@ import redis
 
 import redis_url
 from answers import encode_answers
-from errors import CANNOT_RUN, CannotRun, stop
+from errors import CANNOT_RUN, CannotRun, run, stop
 from published import read_published
 from versions import CURRENT, publish, roll_back, version_of
 
@@ -78,4 +78,4 @@ def main(rollback: bool, keep_hours: int, lake_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,7 +8,7 @@ import click
 import pyarrow.compute as pc
 from tabulate import tabulate
 
-from errors import CANNOT_RUN, CannotRun, stop
+from errors import CANNOT_RUN, CannotRun, run, stop
 from published import (
     Recommendation,
     answer,
@@ -96,4 +96,4 @@ def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import uvicorn
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from errors import CANNOT_RUN, CannotRun, stop
+from errors import CANNOT_RUN, CannotRun, run, stop
 from service.following import FirstLook
 from service.sources import LakeSource, RedisSource, Source
 
@@ -75,4 +75,4 @@ def main(host: str, port: int, lake_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

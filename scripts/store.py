@@ -4,6 +4,7 @@ An object store is reached as any AWS program reaches it: credentials, region, e
 authority come from botocore's environment variables, profile or role.
 """
 
+import glob
 import os
 import secrets
 import sys
@@ -35,11 +36,14 @@ def is_object_store(path: str) -> bool:
 def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return the file system that a path or URL is in, and its name there.
 
-    Raises CannotRun where the settings for an object store are not usable.
+    Raises CannotRun where there is no such protocol, or its settings are not usable.
     """
+    try:
+        fs, name = url_to_fs(path, **(S3_OPTIONS if is_object_store(path) else {}))
+    except (ValueError, ImportError) as error:  # no such protocol, or not installed
+        raise CannotRun(f"{path}: {error}") from error
     if not is_object_store(path):
-        return url_to_fs(path)
-    fs, name = url_to_fs(path, **S3_OPTIONS)
+        return fs, name
     try:
         fs.connect()  # asks nobody anything
     except (*store_errors(), ValueError) as error:
@@ -69,11 +73,33 @@ def full_name(fs: fsspec.AbstractFileSystem, name: str) -> str:
 def store_errors() -> tuple[type[Exception], ...]:
     """Return what reading and writing raise, for an except clause.
 
-    S3's client raises errors of its own where nothing answers or no credentials are found; it is
-    imported only by those who use it.
+    S3's client raises errors of its own where nothing answers, no credentials are found or an
+    answer breaks off; it is imported only by those who use it.
     """
-    botocore = sys.modules.get("botocore.exceptions")
-    return (OSError, botocore.BotoCoreError) if botocore else (OSError,)
+    botocore, aiohttp = sys.modules.get("botocore.exceptions"), sys.modules.get("aiohttp")
+    return (
+        OSError,
+        *((botocore.BotoCoreError,) if botocore else ()),
+        *((aiohttp.ClientError,) if aiohttp else ()),
+    )
+
+
+@contextmanager
+def only_warn(what: str) -> Iterator[None]:
+    """Turn a failure that spoils nothing into one line on standard error."""
+    try:
+        yield
+    except store_errors() as error:
+        print(f"warning: {what}: {describe(error)}", file=sys.stderr)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder and all that is in it, whatever characters its name holds."""
+    fs, name = locate(path)
+    if not is_object_store(path):
+        fs.rm(name, recursive=True)
+    elif files := fs.find(name):
+        fs.rm([glob.escape(file) for file in files])  # s3fs takes every name for a glob
 
 
 @contextmanager

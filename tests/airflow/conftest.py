@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -42,6 +43,7 @@ DEPLOYED = (
 PASSWORD = "p@ss/w:rd %41?#"  # with everything that has a meaning in an address
 PATIENCE = 120  # seconds after which something that does not happen fails the test
 POLL = 0.1
+FIRST_RUN = date(2026, 2, 1)
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> Any:
@@ -143,7 +145,7 @@ class Airflow:
     ) -> tuple[subprocess.Popen[bytes], str, Path]:
         """Start `airflow dags test`; returns the process, the run's date and its log."""
         self.runs += 1
-        date = f"2026-02-{self.runs:02d}"
+        date = (FIRST_RUN + timedelta(days=self.runs)).isoformat()
         log = self.folder / f"run-{date}.log"
         arguments = ["dags", "test", "bought_together", date, "-c", json.dumps(params or {})]
         return self.start(*arguments, log=log, **settings), date, log

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from conftest import ROOT, Shop
 from dbt_object_store import Plugin
 from duckdb_s3 import S3Login
 from inputs import Source
+from lake import RUNS_KEPT
 from object_store import BUCKET, ObjectStore
 from sources import plan_ranges, read_lines
 from store import list_files, open_whole
@@ -144,6 +147,56 @@ def test_inputs_of_every_kind_are_read_from_the_store(remote, shop):
     assert there["counts"]["transactions"]["records_read"] == len(lines)
     assert [file["bytes"] for file in there["files"]] == [file["bytes"] for file in here["files"]]
     assert all(file["path"].startswith("s3://") for file in there["files"])
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(remote):
+    remote.engine = "dask"
+    there = f"s3://{BUCKET}/{remote.prefix}/la[k]e *"
+    settings = {"LAKE_PATH": there, "PAIR_ENGINE": "dask"}
+    for _ in range(RUNS_KEPT + 1):
+        flattened = remote.run("flatten", **settings)
+        assert (flattened.returncode, flattened.stderr) == (0, "")
+    counted = remote.run("count_pairs", **settings)
+    assert (counted.returncode, counted.stderr) == (0, "")
+    names = remote.store.names(f"{remote.prefix}/la[k]e */runs/")
+    assert len({name.split("/")[3] for name in names}) == RUNS_KEPT
+    assert not [name for name in names if "/work/" in name]
+
+
+def test_answers_that_break_off_are_one_line(shop):
+    class Broken(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer(b"")
+
+        def do_GET(self):
+            self.answer(b"PAR1")
+
+        def answer(self, body):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.send_header("ETag", '"1"')
+            self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        url = f"http://127.0.0.1:{server.server_port}"
+        finished = shop.run(
+            "recommend", "1", LAKE_PATH="s3://shop/lake", AWS_ENDPOINT_URL_S3=url, **keys
+        )
+        server.shutdown()
+    assert_one_line(finished, 2, "cannot read s3://shop/lake/product_recommendations.parquet")
+
+
+@pytest.mark.parametrize("path", ["gs://shop/lake", "S3://shop/lake"])
+def test_a_store_that_is_not_known_is_one_line(shop, path):
+    shop.write([["1"]], ["1"])
+    assert_one_line(shop.run("flatten", LAKE_PATH=path), 2, path)
 
 
 WRONG = {
@@ -273,23 +326,23 @@ def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
 
 def test_a_reader_sees_a_whole_table_while_builds_replace_it(remote):
     assert remote.run("build").returncode == 0
-    seen: set[int] = set()
     done = threading.Event()
 
-    def watch() -> None:
+    def watch() -> list[int]:
+        seen = []
         while not done.is_set():
-            seen.add(len(remote.export_rows()))
+            seen.append(len(remote.export_rows()))
+        return seen
 
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        for _ in range(2):
-            built = remote.dbt("--quiet", "build")
-            assert built.returncode == 0, built.stdout
-    finally:
-        done.set()
-        watching.join()
-    assert seen == {len(remote.export_rows())}
+    with ThreadPoolExecutor(1) as watching:
+        seen = watching.submit(watch)
+        try:
+            for _ in range(2):
+                built = remote.dbt("--quiet", "build")
+                assert built.returncode == 0, built.stdout
+        finally:
+            done.set()
+    assert set(seen.result()) == {len(remote.export_rows())}
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from threading import Thread
 
 import pytest
 
+import smoke
+from errors import Refused
 from test_faults import assert_one_line
 from test_serve import free_port, publish, running, valkey  # noqa: F401 (a fixture)
 from test_service import LISTED, ROWS, write_lake
@@ -86,3 +88,18 @@ def test_another_program_is_no_service(shop):
 
 def test_no_lake_is_told(shop):
     assert_one_line(shop.run("smoke"), 2, "no recommendations at")
+
+
+def test_a_lake_without_recommendations_is_asked_for_all_the_same(shop):
+    write_lake(shop, [], LISTED)
+    away = shop.run("smoke", "--wait", 0, SERVICE_URL="http://127.0.0.1:1")
+    assert_one_line(away, 2, "does not answer")
+    with running(shop) as service:
+        assert check(shop, service).returncode == 0
+
+
+def test_an_answer_that_is_missing_is_told(monkeypatch):
+    expected = smoke.answer("1", None, [])
+    monkeypatch.setattr(smoke, "ask", lambda *_: [])
+    with pytest.raises(Refused, match="differ on product 1"):
+        smoke.compare("http://shop", "version", [expected], 0)
