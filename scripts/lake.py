@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store import is_object_store, locate, only_warn, open_whole, remove_tree, store_errors
+from store import is_object_store, locate, only_warn, open_whole, remove_tree
 
 CURRENT = "current.json"
 EXPORT = "product_recommendations.parquet"
@@ -89,12 +89,16 @@ def prune(lake_path: str, current: str) -> None:
 
 
 def published_run(lake_path: str) -> str | None:
-    """Return the run that the export was built from; its product list names what is in it."""
+    """Return the run that the export was built from; its product list names what is in it.
+
+    None where there is no export, or a broken one. Raises what the store raises where it cannot be
+    read just now: nothing may be pruned then.
+    """
     fs, root = locate(lake_path)
     try:
         with fs.open(f"{root}/{EXPORT}") as file:
             told = (pq.read_metadata(file).metadata or {}).get(b"run")
-    except (*store_errors(), pa.ArrowException):
+    except (FileNotFoundError, IsADirectoryError, pa.ArrowException):
         return None
     return told.decode() if told else None
 

@@ -66,7 +66,7 @@ def ask(url: str, version: str, some: list[Answer], deadline: float) -> list[Ans
                 if served == version:
                     return json.load(response)["products"]
                 problem = f"serves version {served}, not {version}, which the lake holds"
-        except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             problem = f"does not answer: {getattr(error, 'reason', None) or error}"
         if time.monotonic() > deadline:
             raise CannotRun(f"{url} {problem}")

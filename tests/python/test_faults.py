@@ -496,3 +496,23 @@ def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):
     monkeypatch.setattr(LocalFileSystem, "rm", remove_after_the_other)
     prune(str(shop.lake), "20200105T000000-0123abcd")
     assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT
+
+
+def test_nothing_is_removed_while_the_export_cannot_be_read(shop, monkeypatch, capsys):
+    """It names a run that must stay; the new run is current all the same."""
+
+    def away(_: object) -> None:
+        raise PermissionError("away")
+
+    write_inputs(shop, seed=1, products=10)
+    inputs = [str(path) for path in (shop.transactions, shop.products, shop.lake)]
+    flatten_in_process(*inputs)
+    shop.export.write_bytes(b"")
+    monkeypatch.setattr("lake.pq.read_metadata", away)
+    for _ in range(RUNS_KEPT + 1):
+        manifest = flatten_in_process(*inputs)
+    assert shop.manifest()["run"] == manifest["run"]
+    assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT + 2
+    assert (
+        "warning: old runs could not be removed: PermissionError: away" in capsys.readouterr().err
+    )
