@@ -19,12 +19,7 @@ from inputs import find_files, look_at
 from lake import make_current, make_folders, new_run, run_path, write_part
 from products import PRODUCTS, read_products, summarise_products
 from rejects import REJECTS
-from sources import (
-    Range,
-    array_elements,
-    plan_ranges,
-    read_lines,
-)
+from sources import Range, array_elements, plan_ranges, read_lines
 from store import full_path, locate
 
 TABLES = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
