@@ -13,6 +13,8 @@ BENCH := .venv-bench
 DEPLOY := .venv-deploy
 INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
+# The package itself, as it stands here; its dependencies are those pinned.
+INSTALL_PROJECT = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
 .PHONY: help build lookup publish rollback serve demo bench bench-service requirements
@@ -61,11 +63,11 @@ demo: $(BIN)/.installed $(DEMO)/package/.installed ## a larger shop: simulated d
 	@LAKE_PATH=$(DEMO)/lake $(BIN)/python scripts/recommend.py 1029743 860776 826249 938700 894511
 
 bench: $(BIN)/.installed $(BENCH)/.installed ## measure against other libraries; SIZE=1m, 8m or 32m
-	@$(BENCH)/bin/python benchmarks/run.py --suite all "$${SIZE:-1m}"
+	@$(BENCH)/bin/python -m benchmarks.run --suite all "$${SIZE:-1m}"
 
 bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wrk)
-	@$(BIN)/python benchmarks/service/load.py
-	@$(BIN)/python benchmarks/service/soak.py
+	@$(BIN)/python -m benchmarks.service.load
+	@$(BIN)/python -m benchmarks.service.soak
 
 lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/ruff check
@@ -91,7 +93,7 @@ audit: $(DEPLOY)/.installed ## ask PyPI for known vulnerabilities of every pinne
 
 requirements: ## compile the pinned requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 requirements.in -o requirements.txt
-	uv pip compile --universal --python-version 3.11 service/requirements.in -o service/requirements.txt
+	uv pip compile --universal --python-version 3.11 requirements-service.in -o requirements-service.txt
 	uv pip compile --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 	uv pip compile --universal --python-version 3.11 benchmarks/requirements.in -o benchmarks/requirements.txt
 	uv pip compile --universal --python-version 3.11 deploy/requirements.in -o deploy/requirements.txt
@@ -106,11 +108,13 @@ $(BIN)/python:
 $(BIN)/.installed: requirements.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies into .venv'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(INSTALL_PROJECT)
 	@touch $@
 
-$(BIN)/.installed-service: service/requirements.txt | $(BIN)/python
+$(BIN)/.installed-service: requirements-service.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies of the service into .venv'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r service/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-service.txt
+	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
@@ -130,7 +134,8 @@ $(INFRASTRUCTURE)/.installed: deploy/cloudformation/requirements.txt
 	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-$(BIN)/.installed-dev: requirements-dev.txt requirements.txt service/requirements.txt | $(BIN)/python
+$(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies for the tests into .venv'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(INSTALL_PROJECT)
 	@touch $@ $(BIN)/.installed $(BIN)/.installed-service

@@ -18,7 +18,7 @@ matplotlib.rcParams.update(
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 from matplotlib.axes import Axes  # noqa: E402
 
-from results import Row  # noqa: E402
+from benchmarks.results import Row  # noqa: E402
 
 OURS, OTHERS, INK, FAINT = "#d9480f", "#adb5bd", "#212529", "#868e96"
 INCHES_A_BAR = 0.34

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import duckdb
 
-from agreement import Counting
-from prepare import BASKETS, PROJECT_PYTHON, ROOT, Data
+from benchmarks.agreement import Counting
+from benchmarks.prepare import BASKETS, PROJECT_PYTHON, ROOT, Data
 
 HERE = Path(__file__).resolve().parent
 END_TO_END, COUNTING = "end-to-end", "counting"
+# Contenders run in the scratch folder, and import from this one.
+FROM_HERE = {"PYTHONPATH": str(ROOT)}
 SUITES = (END_TO_END, COUNTING)
 OURS = "bought-together"
 # What the others are compared with.
@@ -98,16 +100,17 @@ def build_contenders(data: Data, scratch: Path) -> list[Contender]:
 def peer(name: str, program: str, data: Data, sizes: tuple[str, ...] = tuple(BASKETS)) -> Contender:
     """Return a contender of `contenders/`."""
     output = "recommendations.parquet"
-    script = str(HERE / "contenders" / f"{program}.py")
-    command = [sys.executable, script, str(data.transactions), str(data.products), output]
-    return Contender(name, command, (END_TO_END,), output=output, sizes=sizes)
+    module = ["-m", f"benchmarks.contenders.{program}"]
+    command = [sys.executable, *module, str(data.transactions), str(data.products), output]
+    return Contender(
+        name, command, (END_TO_END,), output=output, sizes=sizes, environment=FROM_HERE
+    )
 
 
 def counter(name: str, program: str, data: Data, python: str = sys.executable) -> Contender:
     """Return a contender of `counting/`."""
-    script = str(HERE / "counting" / f"{program}.py")
-    command = [python, script, str(data.basket_items)]
-    return Contender(name, command, (COUNTING,), read_counting=printed_counting)
+    command = [python, "-m", f"benchmarks.counting.{program}", str(data.basket_items)]
+    return Contender(name, command, (COUNTING,), FROM_HERE, read_counting=printed_counting)
 
 
 def lineup(data: Data, scratch: Path) -> list[Contender]:

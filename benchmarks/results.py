@@ -7,8 +7,8 @@ from statistics import median
 
 from tabulate import tabulate
 
-from lineup import BASELINE, COUNTING, END_TO_END
-from rounds import Entry
+from benchmarks.lineup import BASELINE, COUNTING, END_TO_END
+from benchmarks.rounds import Entry
 
 HEADERS = {
     END_TO_END: ["contender", "wall s", "CPU s", "peak memory MiB", "ratio of wall time"],

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import duckdb
 
-from agreement import (
+from benchmarks.agreement import (
     Counting,
     TopCounts,
     counting_disagreement,
     disagreement,
     read_top_counts,
 )
-from lineup import Contender
-from measure import Measurement, measure
+from benchmarks.lineup import Contender
+from benchmarks.measure import Measurement, measure
 
 NOT_AN_ANSWER = (OSError, ValueError, LookupError, TypeError, duckdb.Error)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import psutil
 
-from lineup import COUNTING, END_TO_END, HERE, SUITES, Contender, lineup
-from prepare import BASKETS, PRODUCTS, Data, prepare
-from results import Row, rows_of, to_json, to_table
-from rounds import Entry, Expected, Limits, run_round
+from benchmarks.lineup import COUNTING, END_TO_END, HERE, SUITES, Contender, lineup
+from benchmarks.prepare import BASKETS, PRODUCTS, Data, prepare
+from benchmarks.results import Row, rows_of, to_json, to_table
+from benchmarks.rounds import Entry, Expected, Limits, run_round
 
 DEFAULT_TIMEOUTS = {"1m": 300, "8m": 900, "32m": 3600}
 PACKAGES = ("dask", "duckdb", "implicit", "mlxtend", "numpy", "polars", "rusket", "scipy")
@@ -57,7 +57,7 @@ def write_results(
     rows: list[Row], entries: list[Entry], suite: str, about: dict, folder: Path
 ) -> None:
     """Write a suite's results as JSON, Markdown and SVG, named after the size and the suite."""
-    from chart import draw  # needs matplotlib, which only drawing should
+    from benchmarks.chart import draw  # needs matplotlib, which only drawing should
 
     folder.mkdir(exist_ok=True)
     name = about["size"] if suite == END_TO_END else f"{about['size']}-{suite}"

@@ -1,13 +1,16 @@
 """Count which products are bought together with Dask, on all cores of this machine or a cluster."""
 
 import time
+from pathlib import Path
 
 import click
 
-from errors import CANNOT_RUN, CannotRun, describe, run, stop
-from pairs import count_pairs
-from report import count
-from store import store_errors
+from bought_together.errors import CANNOT_RUN, CannotRun, describe, run, stop
+from bought_together.ingest.report import count
+from bought_together.pairs.run import count_pairs
+from bought_together.storage.filesystem import store_errors
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 @click.command(context_settings={"show_default": True})
@@ -45,7 +48,7 @@ def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int
     """
     began = time.monotonic()
     try:
-        totals = count_pairs(lake_path, scheduler, largest_chunk, workers)
+        totals = count_pairs(lake_path, scheduler, largest_chunk, workers, PROJECT)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
     except store_errors() as error:

@@ -4,11 +4,11 @@ import time
 
 import click
 
-from errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, run, stop
-from ingest import BLOCK_SIZE, flatten
-from lake import run_path
-from report import report
-from store import store_errors
+from bought_together.errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, run, stop
+from bought_together.ingest.report import report
+from bought_together.ingest.run import BLOCK_SIZE, flatten
+from bought_together.storage.filesystem import store_errors
+from bought_together.storage.lake import run_path
 
 
 @click.command(context_settings={"show_default": True})

@@ -6,11 +6,11 @@ import time
 import click
 import redis
 
-import redis_url
-from answers import encode_answers
-from errors import CANNOT_RUN, CannotRun, run, stop
-from published import read_published
-from versions import CURRENT, publish, roll_back, version_of
+from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
+from bought_together.export import redis_url
+from bought_together.export.answers import encode_answers
+from bought_together.export.read import read_published
+from bought_together.export.redis_versions import CURRENT, publish, roll_back, version_of
 
 TIMEOUT_SECONDS = 30.0
 

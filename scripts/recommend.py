@@ -8,8 +8,8 @@ import click
 import pyarrow.compute as pc
 from tabulate import tabulate
 
-from errors import CANNOT_RUN, CannotRun, run, stop
-from published import (
+from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
+from bought_together.export.read import (
     Recommendation,
     answer,
     names_of,

@@ -4,17 +4,14 @@ import gc
 import logging
 import os
 import sys
-from pathlib import Path
 
 import click
 import pyarrow as pa
 import uvicorn
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
-
-from errors import CANNOT_RUN, CannotRun, run, stop
-from service.following import FirstLook
-from service.sources import LakeSource, RedisSource, Source
+from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
+from bought_together.service.backends import LakeSource, RedisSource, Source
+from bought_together.service.refreshing import FirstLook
 
 
 def choose_source(lake_path: str) -> Source:
@@ -58,8 +55,8 @@ def main(host: str, port: int, lake_path: str) -> None:
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
     first_look = FirstLook(source)
-    from service.app import create_app  # takes a second, as the first look does
-    from service.protocol import JsonRefusals
+    from bought_together.service.app import create_app  # takes a second, as the first look does
+    from bought_together.service.http_protocol import JsonRefusals
 
     gc.freeze()  # else a full collection walks over every imported module and holds up all answers
     uvicorn.run(

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 import click
 
-from errors import CANNOT_RUN, REFUSED, CannotRun, Refused, run, stop
-from published import answer, names_of, read_published, recommendations_of
+from bought_together.errors import CANNOT_RUN, REFUSED, CannotRun, Refused, run, stop
+from bought_together.export.read import answer, names_of, read_published, recommendations_of
 
 PRODUCTS_A_REQUEST = 50
 TIMEOUT_SECONDS = 10

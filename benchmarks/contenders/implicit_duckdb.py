@@ -5,7 +5,7 @@ import sys
 
 from implicit.nearest_neighbours import ItemItemRecommender
 
-from matrix import WANTED, load_with_duckdb, read_products, write_top_five
+from benchmarks.contenders.matrix import WANTED, load_with_duckdb, read_products, write_top_five
 
 
 def main(transactions: str, products: str, output: str) -> None:

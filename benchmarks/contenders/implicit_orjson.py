@@ -8,7 +8,7 @@ import orjson
 from implicit.nearest_neighbours import ItemItemRecommender
 from scipy.sparse import csr_matrix
 
-from matrix import WANTED, read_products, to_matrix, write_top_five
+from benchmarks.contenders.matrix import WANTED, read_products, to_matrix, write_top_five
 
 
 def load_with_orjson(transactions: str, products: list[str]) -> csr_matrix:

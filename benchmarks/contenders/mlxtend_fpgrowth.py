@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 from mlxtend.frequent_patterns import fpgrowth
 
-from matrix import load_with_duckdb, read_products
+from benchmarks.contenders.matrix import load_with_duckdb, read_products
 
 
 def main(transactions: str, products: str, output: str) -> None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from rusket import fpgrowth
 from scipy.sparse import csr_matrix
 
-from matrix import load_with_duckdb, read_products, write_top_five
+from benchmarks.contenders.matrix import load_with_duckdb, read_products, write_top_five
 
 
 def main(transactions: str, products: str, output: str) -> None:

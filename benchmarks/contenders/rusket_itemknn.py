@@ -6,7 +6,7 @@ import numpy as np
 from rusket import ItemKNN
 from scipy.sparse import csr_matrix
 
-from matrix import WANTED, load_with_duckdb, read_products, write_top_five
+from benchmarks.contenders.matrix import WANTED, load_with_duckdb, read_products, write_top_five
 
 
 def main(transactions: str, products: str, output: str) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from matrix import load_with_duckdb, read_products, write_top_five
+from benchmarks.contenders.matrix import load_with_duckdb, read_products, write_top_five
 
 
 def main(transactions: str, products: str, output: str) -> None:

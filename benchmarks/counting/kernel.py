@@ -7,17 +7,14 @@ nobody. Timed from the baskets as ends and items on, a first run on a few basket
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from counting import counted_rows
-from kernels import sort_baskets
-from pairs import RANGES_A_THREAD
-from plan import key_edges, plan_ranges
-from timed import read_basket_items, report, timed
+from benchmarks.counting.timed import read_basket_items, report, timed
+from bought_together.pairs.counting import counted_rows
+from bought_together.pairs.kernels import sort_baskets
+from bought_together.pairs.plan import key_edges, plan_ranges
+from bought_together.pairs.run import RANGES_A_THREAD
 
 THREADS = os.cpu_count() or 1
 

@@ -4,7 +4,7 @@ import sys
 
 import polars as pl
 
-from timed import report, timed
+from benchmarks.counting.timed import report, timed
 
 
 def main(basket_items: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from rusket import ItemKNN
 from scipy.sparse import csr_matrix
 
-from timed import read_basket_items, report, timed
+from benchmarks.counting.timed import read_basket_items, report, timed
 
 
 def main(basket_items: str) -> None:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from timed import read_basket_items, report, timed
+from benchmarks.counting.timed import read_basket_items, report, timed
 
 
 def main(basket_items: str) -> None:

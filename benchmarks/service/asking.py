@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from simulated import RECOMMENDATIONS, version_of_count, version_of_name, version_of_text
+from benchmarks.service.simulated import (
+    RECOMMENDATIONS,
+    version_of_count,
+    version_of_name,
+    version_of_text,
+)
 
 BATCH = 10
 BATCHES = 0.1  # of all requests

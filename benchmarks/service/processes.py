@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
-
-from errors import CANNOT_RUN, CannotRun, stop
+from bought_together.errors import CANNOT_RUN, CannotRun, stop
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

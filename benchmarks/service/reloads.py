@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-import wrk
-from processes import CannotRun, Server, fetch, serve
-from simulated import replace_export, version_of_name, write_version
+from benchmarks.service import wrk
+from benchmarks.service.processes import CannotRun, Server, fetch, serve
+from benchmarks.service.simulated import replace_export, version_of_name, write_version
 
 SECONDS_TO_RELOAD = 60.0
 SECONDS_BETWEEN_LOOKS = 0.1

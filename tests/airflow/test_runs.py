@@ -6,7 +6,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from conftest import PASSWORD, Airflow, Run, Valkey
+from tests.airflow.conftest import PASSWORD, Airflow, Run, Valkey
 
 TASKS = ("latest_only", "flatten", "count_pairs", "dbt_build", "publish", "smoke_check")
 WHOLE = dict.fromkeys(TASKS, "success") | {"count_pairs": "skipped"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import PATIENCE, Airflow, Valkey, ends, free_port, wait_until
+from tests.airflow.conftest import PATIENCE, Airflow, Valkey, ends, free_port, wait_until
 
 PAST = ("2025-02-01", "2025-03-01")
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from conftest import PASSWORD, PATIENCE, Airflow, Run, wait_until
+from tests.airflow.conftest import PASSWORD, PATIENCE, Airflow, Run, wait_until
 
 # Every character that a shell, a template, YAML or SQL could take for its own.
 ODD = (

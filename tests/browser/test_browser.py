@@ -27,7 +27,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.python.conftest import ROOT, Shop
+from tests.support.shop import ROOT, Shop
 
 CHROMIUM = shutil.which("chromium")
 OPTIONS = [

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_image import EXAMPLE, expected_answer
 
-from conftest import ROOT, Podman, wait_until
+from tests.image.conftest import ROOT, Podman, wait_until
+from tests.image.test_image import EXAMPLE, expected_answer
 
 COMPOSE = ROOT / "deploy" / "image" / "compose.yaml"
 PASSWORD = "correcthorsebatterystaple"

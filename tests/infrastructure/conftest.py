@@ -14,7 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
-from stacks import Aws, Deployment
+
+from tests.infrastructure.stacks import Aws, Deployment
 
 HERE = Path(__file__).parent
 START_SECONDS = 60

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
-from stacks import Aws
+
+from tests.infrastructure.stacks import Aws
 
 # Every type that a template uses, and a call that raises or is empty when it is not there.
 LOOKUPS: dict[str, Callable[[Aws, str], Any]] = {

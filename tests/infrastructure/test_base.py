@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from stacks import Aws, Deployment
+
+from tests.infrastructure.stacks import Aws, Deployment
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stacks import Aws, Deployment
+
+from tests.infrastructure.stacks import Aws, Deployment
 
 PUBLISH = Path(__file__).parents[2] / "scripts" / "publish.py"
 

@@ -5,7 +5,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from stacks import Aws, Deployment, template_text
+
+from tests.infrastructure.stacks import Aws, Deployment, template_text
 
 
 def group(aws: Aws, deployment: Deployment) -> dict[str, Any]:

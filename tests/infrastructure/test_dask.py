@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from stacks import Aws, Deployment
-from test_batch import granted, secrets
+from tests.infrastructure.stacks import Aws, Deployment
+from tests.infrastructure.test_batch import granted, secrets
 
 
 def test_cluster_speaks_tls(deployed: Deployment, certificates: str) -> None:

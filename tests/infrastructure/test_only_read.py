@@ -4,7 +4,8 @@ read from the templates. The linters say that these properties exist, with the r
 from typing import Any
 
 import pytest
-from stacks import template_resources
+
+from tests.infrastructure.stacks import template_resources
 
 UNNOTICED = [
     ("base", "Alerts", "KmsMasterKeyId", "Key.Arn"),

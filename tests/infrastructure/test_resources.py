@@ -2,8 +2,9 @@
 
 import pytest
 from botocore.exceptions import ClientError
-from lookups import LOOKUPS, PARTS, exists
-from stacks import NAMES, TEMPLATES, Aws, Deployment, template_resources
+
+from tests.infrastructure.lookups import LOOKUPS, PARTS, exists
+from tests.infrastructure.stacks import NAMES, TEMPLATES, Aws, Deployment, template_resources
 
 RETAINED = {"Key", "Bucket", "BucketPolicy"}
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from stacks import Aws, Deployment
-from test_batch import environment, granted, secrets
+
+from tests.infrastructure.stacks import Aws, Deployment
+from tests.infrastructure.test_batch import environment, granted, secrets
 
 
 def listeners(aws: Aws, deployment: Deployment) -> dict[int, dict[str, Any]]:

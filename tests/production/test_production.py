@@ -21,11 +21,11 @@ from urllib.parse import urlencode
 import distributed
 import pytest
 
-from conftest import Shop
-from object_store import BUCKET, ObjectStore
-from test_cluster import dask, scheduler
-from test_serve import Service, Valkey, running, wait_until
 from tests.airflow.conftest import Airflow, Run, install
+from tests.support.shop import Shop
+from tests.pipeline.test_cluster import dask, scheduler
+from tests.service.test_serve import Service, Valkey, running, wait_until
+from tests.support.object_store import BUCKET, ObjectStore
 
 LAKE = "lake"
 EXPORT = f"{LAKE}/product_recommendations.parquet"

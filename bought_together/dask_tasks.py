@@ -1,0 +1,159 @@
+"""Run independent tasks with Dask: on this machine's threads, or on a cluster."""
+
+import asyncio
+import logging
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from operator import call
+from typing import Any, NamedTuple
+
+import dask
+import duckdb
+from dask.diagnostics import ProgressBar
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+
+import bought_together
+from bought_together.errors import CannotRun, describe
+
+CONNECT_SECONDS = 8
+WORKER_SECONDS = 30
+POLL_SECONDS = 1
+# Of a worker's limit, before Dask pauses it at 80 %; and what Python and the libraries take.
+MEMORY_SHARE = 0.7
+PROGRAM_BYTES = 300_000_000
+# A worker that was started without a limit may share its machine with others.
+UNLIMITED_WORKER_BYTES = 4_000_000_000
+
+
+class Resources(NamedTuple):
+    """Threads of all workers, and the bytes of memory that each of them may use."""
+
+    threads: int
+    memory: int
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
+    """Yield a distributed Client for the scheduler's address, None for this machine's threads.
+
+    Waits for a number of workers: a cluster may still be starting. Raises CannotRun when no
+    scheduler answers, or when they do not come.
+    """
+    if not scheduler:
+        yield None
+        return
+    import cloudpickle
+    import distributed
+
+    # Workers need the libraries alone: this package travels with the tasks, subpackages included.
+    cloudpickle.register_pickle_by_value(bought_together)
+    try:
+        asyncio.run(greet(scheduler))
+        # Whoever loses the scheduler is told so in one line, without the client's call stack.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
+    with client:
+        try:
+            client.wait_for_workers(workers, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            found = len(client.nthreads()) or "no"
+            wanted = f" of the {workers} that DASK_WORKERS asks for" if workers > 1 else ""
+            raise CannotRun(
+                f"the Dask scheduler at {scheduler} has {found} worker{wanted}"
+            ) from error
+        if sys.stderr.isatty():
+            print(f"cluster    {scheduler}, dashboard {client.dashboard_link}", file=sys.stderr)
+        yield client
+
+
+async def greet(scheduler: str) -> None:
+    """Connect once: a Client that cannot even try prints a call stack when it is collected."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    arguments = Security().get_connection_args("client")
+    comm = await connect(scheduler, timeout=CONNECT_SECONDS, **arguments)
+    await comm.close()
+
+
+def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: Any) -> list[Any]:
+    """Return `function(argument)` for each argument, in order; shows progress on a terminal."""
+    show = sys.stderr.isatty()
+    if client is None:
+        tasks = [dask.delayed(function, traverse=False)(argument) for argument in arguments]
+        with ProgressBar(out=sys.stderr) if show else nullcontext():
+            return list(dask.compute(*tasks, scheduler="threads"))
+    import cloudpickle
+    from distributed import KilledWorker, progress
+    from distributed.client import FutureCancelledError, FuturesCancelledError
+
+    # Pickled here, by value: the scheduler and the workers have none of these modules.
+    task = client.submit(pickle.loads, cloudpickle.dumps(function), pure=False)
+    packed = [cloudpickle.dumps(argument) for argument in arguments]
+    loaded = client.map(pickle.loads, packed, pure=False)
+    futures = client.map(call, [task] * len(loaded), loaded, pure=False)
+    if show:
+        progress(futures, notebook=False)
+    try:
+        wait_for(futures, client)
+        return client.gather(futures)
+    except FuturesCancelledError as error:
+        raise CannotRun("the connection to the Dask scheduler was lost") from error
+    except (KilledWorker, FutureCancelledError) as error:
+        raise CannotRun(f"the Dask cluster lost a task for good: {describe(error)}") from error
+
+
+def wait_for(futures: list[Any], client: Any) -> None:
+    """Return when all futures are done or one failed; raises CannotRun when no worker is left."""
+    import distributed
+
+    last_seen = time.monotonic()
+    while not any(future.status == "error" for future in futures):
+        with suppress(TimeoutError), client.as_current():
+            distributed.wait(futures, timeout=POLL_SECONDS)
+            return
+        try:
+            workers = client.nthreads()
+        except OSError as error:
+            raise CannotRun(f"the Dask scheduler is gone: {describe(error)}") from error
+        if workers:
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > WORKER_SECONDS:
+            raise CannotRun(
+                f"all workers of the Dask scheduler at {client.scheduler.address} are gone"
+            )
+
+
+def resources(client: Any) -> Resources:
+    """Return what tasks may use: of this machine, or of the least worker of a cluster.
+
+    Raises CannotRun when the cluster has no worker.
+    """
+    if client is None:
+        return Resources(CPU_COUNT, (local_memory() - PROGRAM_BYTES) // CPU_COUNT)
+    try:
+        workers = client.scheduler_info()["workers"].values()
+    except OSError as error:
+        raise CannotRun(f"the Dask scheduler is gone: {describe(error)}") from error
+    if not workers:
+        raise CannotRun(f"all workers of the Dask scheduler at {client.scheduler.address} are gone")
+    memory = min(
+        int((worker["memory_limit"] or UNLIMITED_WORKER_BYTES) * MEMORY_SHARE - PROGRAM_BYTES)
+        // worker["nthreads"]
+        for worker in workers
+    )
+    return Resources(sum(worker["nthreads"] for worker in workers), memory)
+
+
+def local_memory() -> int:
+    """Return the bytes that DuckDB would use: its limit where set, or 80 % of the container's."""
+    limit = os.environ.get("DUCKDB_MEMORY_LIMIT")
+    with duckdb.connect(config={"memory_limit": limit} if limit else {}) as connection:
+        return parse_bytes(connection.sql("select current_setting('memory_limit')").fetchone()[0])

@@ -1,0 +1,1 @@
+"""What `dbt build` exports, read for the lookup, the service and Redis."""

@@ -1,0 +1,120 @@
+"""What the service answers: one JSON object a product, encoded once a build and served as it is."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bought_together.export.read import Published, in_order
+
+# largest_count is that of the first recommendation, 0 without one. Name and category are null
+# where the product list has no such product.
+CATALOGUE = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("product_name", pa.string()),
+        ("category_code", pa.string()),
+        ("largest_count", pa.int64()),
+    ]
+)
+ANSWERS = CATALOGUE.append(pa.field("answer", pa.binary()))
+PRODUCTS_AT_ONCE = 5_000
+
+
+def encode_answers(published: Published) -> Iterator[pa.RecordBatch]:
+    """Yield the catalogue with the answer of each product (ANSWERS), by batches, at least one.
+
+    There is an answer for every product that is in the list or was bought with another; the
+    former without the latter has an empty list of recommendations. Each is what `answer` returns,
+    as JSON without spaces. They are put together by columns, not object by object: the service does
+    this while it answers, and only so are its requests not held up.
+    """
+    table = in_order(published.table).combine_chunks()
+    ids = table["product_id"]
+    is_first = np.ones(len(table), bool)
+    is_first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy() if len(table) else True
+    starts = np.append(np.flatnonzero(is_first), len(table))
+    listed = published.products.combine_chunks()
+    unsold = listed.filter(pc.invert(pc.is_in(listed["product_id"], ids)))["product_id"]
+    known = pa.chunked_array([*ids.take(starts[:-1]).chunks, *unsold.chunks], pa.string())
+    products = listed.take(pc.index_in(known, listed["product_id"].combine_chunks()))
+    products = products.set_column(0, "product_id", known).combine_chunks()
+    # For a product without recommendations the list is empty: it starts where it ends.
+    starts = np.append(starts, np.full(len(unsold), len(table))).astype(np.int32)
+    fragments = recommended_as_json(table)
+    for first in range(0, max(len(products), 1), PRODUCTS_AT_ONCE):
+        some = products.slice(first, PRODUCTS_AT_ONCE)
+        bounds = starts[first : first + len(some) + 1]
+        yield encode_some(some, table, fragments, bounds)
+
+
+def encode_some(
+    products: pa.Table, table: pa.Table, fragments: pa.DictionaryArray, bounds: np.ndarray
+) -> pa.RecordBatch:
+    """Return ANSWERS of some products, whose rows of the table lie between the bounds."""
+    product_ids, names, categories = (
+        products[name].combine_chunks() for name in CATALOGUE.names[:3]
+    )
+    rows = table.slice(bounds[0], bounds[-1] - bounds[0])
+    counts = rows["copurchase_count"].combine_chunks()
+    recommendations = pc.binary_join_element_wise(
+        '{"rank":',
+        rows["recommendation_rank"].combine_chunks().cast(pa.string()),
+        ",",
+        fragments[bounds[0] : bounds[-1]].dictionary_decode(),
+        ',"copurchase_count":',
+        counts.cast(pa.string()),
+        "}",
+        "",
+    )
+    offsets = pa.array(bounds - bounds[0], pa.int32())
+    answers = pc.binary_join_element_wise(
+        '{"product_id":',
+        as_json(product_ids),
+        ',"product_name":',
+        as_json(names),
+        ',"recommendations":[',
+        pc.binary_join(pa.ListArray.from_arrays(offsets, recommendations), ","),
+        "]}",
+        "",
+    )
+    is_sold = np.diff(bounds) > 0
+    largest = np.zeros(len(products), np.int64)
+    largest[is_sold] = counts.to_numpy()[bounds[:-1][is_sold] - bounds[0]]
+    return pa.record_batch(
+        [product_ids, names, categories, pa.array(largest), answers.cast(pa.binary())],
+        schema=ANSWERS,
+    )
+
+
+def recommended_as_json(table: pa.Table) -> pa.DictionaryArray:
+    """Return the recommended product of each row as the inside of a JSON object.
+
+    Each product is encoded once, however often it is recommended.
+    """
+    recommended = table["recommended_product_id"].combine_chunks().dictionary_encode()
+    codes = recommended.indices.to_numpy()
+    rows = np.empty(len(recommended.dictionary), np.int64)
+    rows[codes[::-1]] = np.arange(len(codes))[::-1]  # where each is recommended first
+    columns = ("recommended_product_name", "recommended_category_code")
+    names, categories = (table[column].combine_chunks().take(rows) for column in columns)
+    encoded = pc.binary_join_element_wise(
+        '"product_id":',
+        as_json(recommended.dictionary),
+        ',"product_name":',
+        as_json(names),
+        ',"category_code":',
+        as_json(categories),
+        "",
+    )
+    return pa.DictionaryArray.from_arrays(recommended.indices, encoded)
+
+
+def as_json(texts: pa.Array) -> pa.Array:
+    """Return each text as a JSON string, null as null."""
+    quoted = pc.coalesce(pc.binary_join_element_wise('"', texts, '"', ""), "null")
+    is_special = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)
+    escaped = [orjson.dumps(text).decode() for text in texts.filter(is_special).to_pylist()]
+    return pc.replace_with_mask(quoted, is_special, pa.array(escaped, pa.string()))

@@ -1,0 +1,143 @@
+"""Published versions in Redis: each complete beside the others, and one pointer to the current.
+
+    bought-together:current         the id of what is served: a version, a dot, and a publish of it
+    bought-together:<id>:manifest   JSON: version, built_at, products, previous (an id or null)
+    bought-together:<id>:answers    hash: product id -> the encoded answer
+    bought-together:<id>:products   the catalogue, as Parquet
+
+What is being written, and what is no longer current, has a time to live; the current has none. No
+two publishes write to the same keys, so that neither a killed one nor another can spoil them.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import redis
+
+from bought_together.errors import CannotRun
+from bought_together.export.answers import CATALOGUE
+
+CURRENT = "bought-together:current"
+PARTS = ("manifest", "answers", "products")
+# What a killed publish wrote is gone this long after its last batch.
+UNFINISHED_KEPT_SECONDS = 3600
+
+
+def key(published_id: str, part: str) -> str:
+    return f"bought-together:{published_id}:{part}"
+
+
+def version_of(published_id: str) -> str:
+    return published_id.split(".")[0]
+
+
+def publish(
+    client: redis.Redis,
+    version: str,
+    built_at: datetime,
+    batches: Iterable[pa.RecordBatch],
+    keep_seconds: int,
+) -> int:
+    """Write a version beside the others, check it, then move the pointer; returns its products.
+
+    What was current is kept for `keep_seconds`. Raises CannotRun when what arrived is not what
+    was sent, and redis.RedisError; either way the pointer has not moved.
+    """
+    published_id = f"{version}.{secrets.token_hex(4)}"
+    answers_key = key(published_id, "answers")
+    products = []
+    for batch in batches:
+        products.append(batch.select(CATALOGUE.names))
+        ids, answers = (batch[name].to_pylist() for name in ("product_id", "answer"))
+        fields = dict(zip(ids, answers, strict=True))
+        with client.pipeline(transaction=True) as pipe:
+            if fields:
+                pipe.hset(answers_key, mapping=fields)
+            pipe.expire(answers_key, UNFINISHED_KEPT_SECONDS)
+            pipe.execute()
+    table = pa.Table.from_batches(products, CATALOGUE)
+    client.set(key(published_id, "products"), as_parquet(table), ex=UNFINISHED_KEPT_SECONDS)
+    if (arrived := client.hlen(answers_key)) != table.num_rows:
+        raise CannotRun(f"{arrived:,} of {table.num_rows:,} answers arrived: publish again")
+    manifest = {"version": version, "built_at": built_at.isoformat(), "products": table.num_rows}
+    move_pointer(client, published_id, keep_seconds, manifest)
+    return table.num_rows
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    file = BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def move_pointer(
+    client: redis.Redis,
+    published_id: str,
+    keep_seconds: int,
+    manifest: dict[str, Any] | None = None,
+) -> None:
+    """Make something current, in one step with the times to live of it and of what it replaces.
+
+    With a `manifest` it is new; without, it was current before.
+    """
+
+    def move(pipe: redis.client.Pipeline) -> None:
+        current = pipe.get(CURRENT)
+        previous = current.decode() if current else None
+        pipe.multi()
+        if manifest:
+            content = json.dumps(manifest | {"previous": previous})
+            pipe.set(key(published_id, "manifest"), content)
+        for part in PARTS:
+            if previous:
+                pipe.expire(key(previous, part), keep_seconds)
+            pipe.persist(key(published_id, part))
+        pipe.set(CURRENT, published_id)
+
+    client.transaction(move, CURRENT)
+
+
+def roll_back(client: redis.Redis, keep_seconds: int) -> tuple[str, str]:
+    """Make current what was so before; returns the versions (left, now current).
+
+    Raises CannotRun where there is none, and redis.RedisError.
+    """
+    left = read_current_id(client)
+    previous = read_manifest(client, left)["previous"]
+    if previous is None:
+        raise CannotRun(f"nothing was published before {version_of(left)}: nothing to go back to")
+    if client.exists(*(key(previous, part) for part in PARTS)) < len(PARTS):
+        raise CannotRun(f"{version_of(previous)}, current before, has expired: publish it again")
+    move_pointer(client, previous, keep_seconds)
+    return version_of(left), version_of(previous)
+
+
+def read_current_id(client: redis.Redis) -> str:
+    """Return the id of what is served; raises CannotRun where nothing is."""
+    current = client.get(CURRENT)
+    if current is None:
+        raise CannotRun("nothing is published there: run `make publish` first")
+    return current.decode()
+
+
+def read_manifest(client: redis.Redis, published_id: str) -> dict[str, Any]:
+    """Return the manifest of what was published; raises CannotRun when it is gone."""
+    manifest = client.get(key(published_id, "manifest"))
+    if manifest is None:
+        raise CannotRun(f"{version_of(published_id)} is not complete there: publish again")
+    return json.loads(manifest)
+
+
+def read_version(client: redis.Redis, published_id: str) -> tuple[datetime, pa.Table]:
+    """Return when its build began and its catalogue; raises CannotRun where a part is missing."""
+    manifest = read_manifest(client, published_id)
+    products = client.get(key(published_id, "products"))
+    if products is None or client.hlen(key(published_id, "answers")) != manifest["products"]:
+        raise CannotRun(f"{version_of(published_id)} is not complete there: publish again")
+    return datetime.fromisoformat(manifest["built_at"]), pq.read_table(BytesIO(products))

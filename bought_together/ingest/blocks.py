@@ -1,0 +1,228 @@
+"""Turn one block of transaction records into columns: fast where the block is clean.
+
+`flatten_lines` gives a block to pyarrow's JSON reader. Where a guard or the reader objects, the
+block is halved until only small pieces around the trouble are left, and those are read record by
+record with `records.py`, which knows every reason for a reject. Both ways give the same rows.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from bought_together.ingest.line_items import Columns, Flattened, as_columns, assemble, order_ids
+from bought_together.ingest.records import (
+    Basket,
+    RecordRejected,
+    TooDeep,
+    as_json,
+    clean_id,
+    decode_record,
+    read_basket,
+)
+from bought_together.ingest.rejects import reject
+
+# Below this many bytes a block that the fast reader refuses is read record by record.
+SMALL_BLOCK = 64 * 1024
+# The reader is a quarter faster on pieces that stay in the processor's cache; a longer record makes
+# it refuse, and is then read on its own.
+READER_CHUNK = 4 << 20
+# Ids to which `clean_id` has nothing to do: printable ASCII, no space at either end.
+PLAIN_ID = r"\A[!-~](?:[ -~]*[!-~])?\z"
+NEWLINE, CARRIAGE_RETURN, OPEN, CLOSE = b"\n\r{}"
+
+# Ids are text in most shops and numbers in some; each combination of the two keeps the fast way.
+FAST_SCHEMAS = [
+    pa.schema(
+        [
+            ("itemList", pa.list_(pa.struct([("item", item), ("quantity", pa.float64())]))),
+            ("date", pa.string()),
+            ("store", store),
+        ]
+    )
+    for item, store in product((pa.string(), pa.int64()), repeat=2)
+]
+
+
+class NotClean(Exception):
+    """The fast reader leaves this block to the record-by-record reader."""
+
+
+def flatten_lines(
+    data: bytes, offset: int, file_number: int, line_number: int = 0, fast: bool = True
+) -> Flattened:
+    """Flatten a block of whole lines.
+
+    `offset` is the block's place in its file in bytes (decompressed), `line_number` the lines
+    of the block before `data`. `fast=False` reads record by record from the start.
+    """
+    if fast and data:
+        try:
+            return flatten_fast(data, offset, file_number)
+        except (NotClean, pa.ArrowInvalid):
+            pass
+        middle = data.find(b"\n", len(data) // 2) + 1
+        if len(data) > SMALL_BLOCK and 0 < middle < len(data):
+            flattened = flatten_lines(data[:middle], offset, file_number, line_number)
+            lines_before = line_number + flattened.counts["newlines"]
+            flattened.add(flatten_lines(data[middle:], offset + middle, file_number, lines_before))
+            return flattened
+    flattened = flatten_records(numbered_lines(data, offset, line_number), file_number)
+    flattened.counts["newlines"] = data.count(b"\n")
+    return flattened
+
+
+def flatten_fast(
+    data: bytes, offset: int, file_number: int, chunk: int = READER_CHUNK
+) -> Flattened:
+    """Flatten a block in which every line is one clean record.
+
+    Raises NotClean or pyarrow.ArrowInvalid when any record needs a closer look.
+    """
+    starts = record_starts(data)
+    table = read_json(data, chunk)
+    if table.num_rows != len(starts):
+        raise NotClean("a line with more than one record")
+    items = table["itemList"].combine_chunks()
+    lines = items.flatten()
+    quantities = lines.field("quantity")
+    if items.null_count or lines.null_count or lines.field("item").null_count:
+        raise NotClean("a list, line or item that is null or missing")
+    if not pc.all(pc.is_finite(quantities), min_count=0).as_py():
+        raise NotClean("a quantity that is not finite")
+    columns = Columns(
+        order_ids=order_ids(file_number, starts + offset),
+        line_counts=items.value_lengths().to_numpy(),
+        dates=table["date"].combine_chunks(),
+        store_ids=clean_ids(table["store"].combine_chunks(), data),
+        product_ids=clean_ids(lines.field("item"), data),
+        quantities=quantities,
+    )
+    flattened = assemble(columns)
+    flattened.counts.update(
+        records_read=len(starts),
+        newlines=len(starts) - (not data.endswith(b"\n")),
+        baskets_empty=int(np.count_nonzero(columns.line_counts == 0)),
+    )
+    return flattened
+
+
+def record_starts(data: bytes) -> np.ndarray:
+    """Return the place of each line's first byte; raises NotClean unless every line is `{...}`.
+
+    A line break between `}` and `{` stands between two records: inside a JSON value the two are
+    never neighbours, and inside a string the reader refuses a line break.
+    """
+    characters = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(characters == NEWLINE)
+    if len(ends) == 0 or ends[-1] != len(data) - 1:
+        ends = np.append(ends, len(data))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    last = characters[np.maximum(ends - 1, 0)]
+    last = np.where(last == CARRIAGE_RETURN, characters[np.maximum(ends - 2, 0)], last)
+    if not ((characters[starts] == OPEN) & (last == CLOSE)).all():
+        raise NotClean("a blank line, or a line that is not one object")
+    return starts
+
+
+def read_json(data: bytes, chunk: int) -> pa.Table:
+    """Read whole lines of JSON, `chunk` bytes at a time; raises NotClean or ArrowInvalid."""
+    buffer = pa.py_buffer(data)
+    offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
+    text = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
+    text.cast(pa.large_string())  # the reader lets bytes pass that are not UTF-8; this raises
+    if b"Inf" in data or b"-NaN" in data:
+        raise NotClean("the reader takes these for numbers, JSON does not")
+    refusal: Exception = NotClean("no schema fits")
+    for schema in FAST_SCHEMAS:
+        try:
+            return pyarrow.json.read_json(
+                pa.BufferReader(buffer),
+                read_options=pyarrow.json.ReadOptions(
+                    use_threads=False, block_size=min(chunk, len(data) + 1)
+                ),
+                parse_options=pyarrow.json.ParseOptions(
+                    explicit_schema=schema, unexpected_field_behavior="ignore"
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            refusal = error
+    raise refusal
+
+
+def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
+    """Return ids as trimmed text, each distinct id looked at once; raises NotClean."""
+    encoded = ids.dictionary_encode()
+    if not pa.types.is_integer(ids.type):
+        plain = pc.match_substring_regex(encoded.dictionary, PLAIN_ID)
+        if pc.all(plain, min_count=0).as_py():
+            return encoded
+    written = encoded.dictionary.to_pylist()
+    if pa.types.is_integer(ids.type) and 0 in written and b"-0" in data:
+        raise NotClean("-0 and 0 are two ids as written")
+    try:
+        cleaned = [clean_id(str(value)) for value in written]
+    except ValueError as error:
+        raise NotClean(f"an id {error}") from None
+    if cleaned == written:
+        return encoded
+    return pa.array(cleaned, pa.string()).take(encoded.indices).dictionary_encode()
+
+
+def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (line number in the block, byte offset in the file, line) of each line with text."""
+    for place, line in enumerate(data.split(b"\n"), start=number):
+        if line.strip():
+            yield place, offset, line
+        offset += len(line) + 1
+
+
+def flatten_records(
+    records: Iterable[tuple[int | None, int, bytes]], file_number: int
+) -> Flattened:
+    """Flatten records one by one: each is kept, or set aside with a reason.
+
+    `records` holds (line number in the block, place in the file, text). A place is a byte offset,
+    or the element number in a file that is one JSON array.
+    """
+    flattened = Flattened()
+    places: list[int] = []
+    baskets: list[Basket] = []
+    for line_number, place, text in records:
+        flattened.counts["records_read"] += 1
+        try:
+            basket = read_basket(decode_record(text))
+        except RecordRejected as error:
+            flattened.counts.update(records_rejected=1, records_touched=1)
+            flattened.rejects.append(reject(line_number, place, str(error), text))
+            continue
+        except TooDeep:  # for the record-by-record reader; the fast one knows no depth
+            flattened.add(flatten_deep(line_number, place, text, file_number))
+            continue
+        places.append(place)
+        baskets.append(basket)
+        flattened.counts["records_touched"] += bool(basket.rejected_lines)
+        for reason, item in basket.rejected_lines:
+            raw_text = as_json(item).encode("utf-8", "backslashreplace")
+            flattened.rejects.append(reject(line_number, place, reason, raw_text))
+    flattened.counts["baskets_empty"] += sum(basket.is_empty for basket in baskets)
+    flattened.counts["lines_rejected"] += sum(len(basket.rejected_lines) for basket in baskets)
+    flattened.counts["stores_unreadable"] += sum(basket.store_unreadable for basket in baskets)
+    flattened.add(assemble(as_columns(baskets, order_ids(file_number, np.array(places, "int64")))))
+    return flattened
+
+
+def flatten_deep(line_number: int | None, place: int, text: bytes, file_number: int) -> Flattened:
+    """Flatten one record nested too deeply for `decode_record`."""
+    flattened = Flattened()
+    try:
+        flattened = flatten_fast(text.strip(), place, file_number, chunk=len(text) + 1)
+    except (NotClean, pa.ArrowInvalid):
+        flattened.counts.update(records_rejected=1, records_touched=1)
+        reason = "record: nested too deeply"
+        flattened.rejects.append(reject(line_number, place, reason, text))
+    flattened.counts["records_read"] = 0  # the caller has counted it
+    return flattened

@@ -1,0 +1,150 @@
+"""Plan the byte ranges of input files that tasks read, and read them block by block."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import IO
+
+from fsspec.utils import seek_delimiter
+
+from bought_together.errors import CannotRun
+from bought_together.ingest.inputs import BOM, Source, unreadable
+from bought_together.ingest.records import STRUCTURE
+from bought_together.storage.filesystem import locate, store_errors
+
+# An element of a JSON array that is still open after this many characters is taken for broken
+# rather than read into memory to the end of the file.
+LONGEST_ELEMENT = 1 << 26
+CHARACTERS_READ = 1 << 20
+
+
+@dataclass(frozen=True)
+class Range:
+    """What one task reads: the lines that begin in `(start, stop]`, and the first one at 0."""
+
+    source: Source
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of a file, and where the first of them stands (bytes, decompressed)."""
+
+    offset: int
+    data: bytes
+
+
+def plan_ranges(sources: list[Source], block_size: int) -> list[Range]:
+    """Cut files into ranges of about `block_size` bytes; .gz files and arrays stay whole."""
+    ranges = []
+    for source in sources:
+        whole = source.is_gzip or source.is_array
+        step = max(source.size, 1) if whole else block_size
+        starts = range(0, source.size, step)
+        ranges += [Range(source, start, min(start + step, source.size)) for start in starts]
+    return ranges
+
+
+def read_lines(part: Range, block_size: int) -> Iterator[Block]:
+    """Yield the lines of a range in blocks; only a .gz or a very long line takes more than one."""
+    path = part.source.path
+    try:
+        if part.source.is_gzip:
+            with open_stream(part.source) as file:
+                yield from stream_blocks(file, block_size)
+        else:
+            fs, name = locate(path)
+            # Nothing is read ahead: an object store is asked for what is wanted, no more.
+            with fs.open(name, "rb", cache_type="none") as file:
+                yield range_block(file, part.start, part.stop)
+    except (*store_errors(), EOFError, zlib.error) as error:
+        raise unreadable(path, error) from error
+
+
+def open_stream(source: Source) -> IO[bytes]:
+    """Open a file to be read from its start; an object store's own file is slow line by line."""
+    fs, name = locate(source.path)
+    file = fs.open(name, "rb", compression="gzip" if source.is_gzip else None)
+    return io.BufferedReader(file, CHARACTERS_READ)
+
+
+def range_block(file: IO[bytes], start: int, stop: int) -> Block:
+    """Return the lines that begin in `(start, stop]`, and the first line when start is 0."""
+    begin, end = (line_start(file, place) for place in (start, stop))
+    file.seek(begin)
+    return without_bom(Block(begin, file.read(end - begin)))
+
+
+def line_start(file: IO[bytes], place: int) -> int:
+    """Return where the first line after `place` begins; 0 for the start of the file."""
+    file.seek(place)
+    seek_delimiter(file, b"\n", 1 << 16)
+    return file.tell()
+
+
+def stream_blocks(file: IO[bytes], block_size: int) -> Iterator[Block]:
+    """Yield whole lines of a stream, `block_size` bytes or one line at a time."""
+    offset, rest = 0, b""
+    while chunk := file.read(block_size):
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            rest += chunk
+            continue
+        data, rest = rest + chunk[:end], chunk[end:]
+        yield without_bom(Block(offset, data))
+        offset += len(data)
+    if rest:
+        yield without_bom(Block(offset, rest))
+
+
+def array_elements(source: Source) -> Iterator[tuple[int, bytes]]:
+    """Yield (element number, text) of a file that is one JSON array, reading it as a stream.
+
+    Only brackets, commas and strings are told apart, so an element that is no JSON spoils no
+    other. Bytes that are no UTF-8 come back as they were. Raises CannotRun where the array does
+    not end, or something follows it: what is missing could not be counted.
+    """
+    number, depth = 0, 0
+    text, start, place = "", 0, 0  # `start` of the current element, `place` looked at so far
+    try:
+        with io.TextIOWrapper(open_stream(source), "utf-8-sig", "surrogateescape") as file:
+            while more := file.read(max(CHARACTERS_READ, len(text) - start)):
+                text, start, place = text[start:] + more, 0, place - start
+                for mark in STRUCTURE.finditer(text, place):
+                    if mark["open_string"] is not None:  # it goes on in what is read next
+                        break
+                    place = mark.end()
+                    if mark[0] in ("[", "{"):
+                        depth += 1
+                        start = place if depth == 1 else start
+                    elif mark[0] in ("]", "}"):
+                        depth -= 1
+                    if depth == 0 or (depth == 1 and mark[0] == ","):
+                        element = text[start : mark.start()].strip()
+                        if element or number or depth:
+                            yield number, element.encode("utf-8", "surrogateescape")
+                        number, start = number + 1, place
+                    if depth == 0:
+                        rest = chain([text[place:]], iter(partial(file.read, CHARACTERS_READ), ""))
+                        if any(piece.strip() for piece in rest):
+                            raise broken_array(source, number)
+                        return
+                if len(text) - start > LONGEST_ELEMENT:
+                    break
+        raise broken_array(source, number)
+    except (*store_errors(), EOFError, zlib.error) as error:
+        raise unreadable(source.path, error) from error
+
+
+def broken_array(source: Source, number: int) -> CannotRun:
+    return CannotRun(f"{source.path}: not one JSON array: broken after {number} elements")
+
+
+def without_bom(block: Block) -> Block:
+    if block.offset == 0 and block.data.startswith(BOM):
+        return Block(len(BOM), block.data[len(BOM) :])
+    return block

@@ -1,0 +1,119 @@
+"""The columns of kept records, and the rows of `line_items` that they become."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bought_together.errors import CannotRun
+from bought_together.ingest.records import Basket
+
+LINE_ITEMS = pa.schema(
+    [
+        ("order_id", pa.int64()),
+        ("product_id", pa.string()),
+        ("quantity", pa.float64()),
+        ("ordered_at", pa.timestamp("us")),
+        ("store_id", pa.string()),
+    ]
+)
+ORDER_ID_OFFSET_BITS = 40
+
+
+@dataclass
+class Flattened:
+    """What one block gave: rows, rejects and counts.
+
+    `rejects` rows carry line numbers counted from the first line of the block.
+    """
+
+    line_items: list[pa.Table] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Flattened") -> None:
+        self.line_items += other.line_items
+        self.rejects += other.rejects
+        self.counts += other.counts
+
+
+@dataclass
+class Columns:
+    """Kept records as columns.
+
+    `order_ids`, `line_counts`, `dates` and `store_ids` have one entry a record, in input order;
+    `product_ids` and `quantities` one entry a line, the lines of a record together.
+    """
+
+    order_ids: np.ndarray
+    line_counts: np.ndarray
+    dates: pa.Array
+    store_ids: pa.Array
+    product_ids: pa.Array
+    quantities: pa.Array
+
+
+def as_columns(baskets: list[Basket], ids: np.ndarray) -> Columns:
+    return Columns(
+        order_ids=ids,
+        line_counts=np.array([len(basket.product_ids) for basket in baskets], "int64"),
+        dates=pa.array([basket.date for basket in baskets], pa.string()),
+        store_ids=pa.array([basket.store_id for basket in baskets], pa.string()),
+        product_ids=pa.array([i for basket in baskets for i in basket.product_ids], pa.string()),
+        quantities=pa.array([q for basket in baskets for q in basket.quantities], pa.float64()),
+    )
+
+
+def order_ids(file_number: int, places: np.ndarray) -> np.ndarray:
+    """Return `file number << 40 | place`, int64: a key that leads back to the record.
+
+    Raises CannotRun for a place that does not fit in its 40 bits.
+    """
+    if len(places) and int(places.max()) >> ORDER_ID_OFFSET_BITS:
+        raise CannotRun("a transactions file is longer than 1 TiB: split it")
+    return places.astype("int64") | (file_number << ORDER_ID_OFFSET_BITS)
+
+
+def assemble(columns: Columns) -> Flattened:
+    """Turn kept records into rows of `LINE_ITEMS` and their counts."""
+    ordered_at = parse_dates(columns.dates)
+    record_of_line = np.repeat(np.arange(len(columns.line_counts)), columns.line_counts)
+    table = pa.table(
+        [
+            pa.array(columns.order_ids[record_of_line]),
+            columns.product_ids.dictionary_encode(),
+            columns.quantities,
+            ordered_at.take(pa.array(record_of_line)),
+            columns.store_ids.dictionary_encode().take(pa.array(record_of_line)),
+        ],
+        names=LINE_ITEMS.names,
+    )
+    counts = Counter(
+        lines_written=table.num_rows,
+        dates_missing=columns.dates.null_count,
+        dates_unreadable=ordered_at.null_count - columns.dates.null_count,
+    )
+    return Flattened([table], [], counts)
+
+
+def parse_dates(text: pa.Array) -> pa.Array:
+    """Return `YYYY.MM.DD HH:MM:SS` as timestamp[us]; null for no date or one that cannot be."""
+    pattern = r"^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d$"
+    year_zero = pc.starts_with(text, "0000")
+    is_date = pc.and_not(pc.match_substring_regex(text, pattern), year_zero)
+    well_formed = pc.if_else(is_date, text, None)
+    iso = pc.replace_substring(well_formed, ".", "-")
+    try:
+        return iso.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return pa.array([parse_date(value) for value in iso], pa.timestamp("us"))
+
+
+def parse_date(iso: pa.StringScalar) -> pa.TimestampScalar | None:
+    try:
+        return iso.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None

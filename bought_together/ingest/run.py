@@ -1,0 +1,212 @@
+"""Flatten transactions and products into a new run of the lake."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bought_together.dask_tasks import connected, run_tasks
+from bought_together.errors import CannotRun, Refused
+from bought_together.ingest.blocks import flatten_lines, flatten_records
+from bought_together.ingest.byte_ranges import Range, array_elements, plan_ranges, read_lines
+from bought_together.ingest.inputs import find_files, look_at
+from bought_together.ingest.line_items import LINE_ITEMS, Flattened
+from bought_together.ingest.products import PRODUCTS, read_products, summarise_products
+from bought_together.ingest.rejects import REJECTS
+from bought_together.storage.filesystem import full_path, locate
+from bought_together.storage.lake import make_current, make_folders, new_run, run_path, write_part
+
+TABLES = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
+BLOCK_SIZE = 32 << 20
+ARRAY_ELEMENTS_A_PART = 1 << 16
+COUNTS = (
+    "records_read",
+    "records_kept",
+    "records_rejected",
+    "records_touched",
+    "lines_read",
+    "lines_written",
+    "lines_rejected",
+    "baskets_empty",
+    "dates_missing",
+    "dates_unreadable",
+    "stores_unreadable",
+)
+
+
+@dataclass
+class Tally:
+    """What one task did; `first_rejects` holds (line number in the range, place) by reason."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_rejects: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    reject_parts: list[str] = field(default_factory=list)
+
+
+def flatten(
+    transactions: str,
+    products: str,
+    lake_path: str,
+    scheduler: str | None = None,
+    max_reject_fraction: float = 0.01,
+    block_size: int = BLOCK_SIZE,
+    fast: bool = True,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Flatten the inputs into a run of the lake, make it current, and return its manifest.
+
+    `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is nothing to
+    flatten, Refused when the share of records with something rejected is above
+    `max_reject_fraction`; the lake's current run is then the one it was.
+    """
+    product_paths = find_files(products, "PRODUCTS")
+    paths = find_files(transactions, "TRANSACTIONS")
+    sources = look_at(paths)
+    ranges = plan_ranges(sources, block_size)
+    run = new_run()
+    folder = run_path(full_path(lake_path), run)
+    make_folders(folder, tuple(TABLES))
+    product_table, product_rejects, product_counts = read_products(product_paths)
+    with connected(scheduler, workers) as client:
+        task = partial(flatten_range, folder=folder, block_size=block_size, fast=fast)
+        tallies = run_tasks(task, list(enumerate(ranges)), client)
+        lines_before = count_lines_before(ranges, tallies)
+        reject_parts = [
+            (part, before)
+            for tally, before in zip(tallies, lines_before, strict=True)
+            for part in tally.reject_parts
+        ]
+        run_tasks(number_rejects, reject_parts, client)
+    write_part(f"{folder}/products/part-00000.parquet", product_table)
+    # One part with the schema is always there, also when nothing else was written.
+    write_part(f"{folder}/line_items/part-empty.parquet", LINE_ITEMS.empty_table())
+    write_part(f"{folder}/rejects/part-products.parquet", product_rejects)
+    manifest = {
+        "run": run,
+        "files": [
+            {"number": source.number, "path": source.path, "bytes": source.size}
+            for source in sources
+        ],
+        "counts": {"transactions": total(tallies), "products": dict(product_counts)},
+        "rejects": summarise(ranges, tallies, lines_before) + summarise_products(product_rejects),
+    }
+    check(manifest, max_reject_fraction)
+    make_current(lake_path, run, manifest)
+    return manifest
+
+
+def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast: bool) -> Tally:
+    """Flatten one range into parts of the run in `folder`; runs on a worker."""
+    number, part = job
+    tally = Tally()
+    for index, flattened in enumerate(read_range(part, block_size, fast)):
+        name = f"part-{number:05d}-{index:05d}"
+        if line_items := [table for table in flattened.line_items if table.num_rows]:
+            table = pa.concat_tables(line_items).unify_dictionaries()
+            write_part(f"{folder}/line_items/{name}.parquet", table)
+        if flattened.rejects:
+            rows = [
+                {**row, "source": "transactions", "source_file": part.source.path}
+                for row in flattened.rejects
+            ]
+            tally.reject_parts.append(f"{folder}/rejects/{name}.parquet")
+            write_part(unnumbered(tally.reject_parts[-1]), pa.Table.from_pylist(rows, REJECTS))
+        tally.counts += flattened.counts
+        for row in flattened.rejects:
+            tally.reasons[row["reason"]] += 1
+            tally.first_rejects.setdefault(row["reason"], (row["line_number"], row["byte_offset"]))
+    return tally
+
+
+def read_range(part: Range, block_size: int, fast: bool) -> Iterator[Flattened]:
+    """Yield what a range holds, block by block; line numbers count from the range's start."""
+    source = part.source
+    if source.is_array:
+        elements = array_elements(source)
+        while batch := [(None, *element) for element in islice(elements, ARRAY_ELEMENTS_A_PART)]:
+            yield flatten_records(batch, source.number)
+        return
+    lines_before = 0
+    for block in read_lines(part, block_size):
+        flattened = flatten_lines(block.data, block.offset, source.number, lines_before, fast)
+        lines_before += flattened.counts["newlines"]
+        yield flattened
+
+
+def unnumbered(part: str) -> str:
+    """Return where rejects wait, outside the glob, until the lines before them are counted."""
+    return f"{part}.unnumbered"
+
+
+def count_lines_before(ranges: list[Range], tallies: list[Tally]) -> list[int]:
+    """Return for each range how many lines of its file stand before it."""
+    before: list[int] = []
+    lines: Counter[int] = Counter()
+    for part, tally in zip(ranges, tallies, strict=True):
+        before.append(lines[part.source.number])
+        lines[part.source.number] += tally.counts["newlines"]
+    return before
+
+
+def number_rejects(job: tuple[str, int]) -> None:
+    """Put line numbers of the whole file, counted from 1, on a part of rejects."""
+    part, lines_before = job
+    fs, path = locate(unnumbered(part))
+    with fs.open(path, "rb") as file:
+        table = pq.read_table(file)
+    place = table.schema.get_field_index("line_number")
+    numbers = pc.add(table["line_number"], lines_before + 1)
+    write_part(part, table.set_column(place, "line_number", numbers))
+    fs.rm_file(path)
+
+
+def total(tallies: list[Tally]) -> dict[str, int]:
+    """Return all counts: records read = kept + rejected, lines read = written + rejected."""
+    counts = sum((tally.counts for tally in tallies), Counter())
+    counts["records_kept"] = counts["records_read"] - counts["records_rejected"]
+    counts["lines_read"] = counts["lines_written"] + counts["lines_rejected"]
+    return {name: counts[name] for name in COUNTS}
+
+
+def summarise(
+    ranges: list[Range], tallies: list[Tally], lines_before: list[int]
+) -> list[dict[str, Any]]:
+    """Return for each reason how many rejects there are and where the first one stands."""
+    reasons: dict[str, dict[str, Any]] = {}
+    for part, tally, before in zip(ranges, tallies, lines_before, strict=True):
+        for reason, count in tally.reasons.items():
+            line, place = tally.first_rejects[reason]
+            first = {
+                "reason": reason,
+                "rejects": 0,
+                "source_file": part.source.path,
+                "line_number": None if line is None else before + line + 1,
+                "byte_offset": place,
+            }
+            reasons.setdefault(reason, first)["rejects"] += count
+    return list(reasons.values())
+
+
+def check(manifest: dict[str, Any], max_reject_fraction: float) -> None:
+    """Raise Refused or CannotRun when a run must not become current."""
+    counts = manifest["counts"]["transactions"]
+    read, touched = counts["records_read"], counts["records_touched"]
+    if not read:
+        raise CannotRun("TRANSACTIONS hold no record")
+    if not touched <= max_reject_fraction * read:  # so that nan allows nothing
+        raise Refused(
+            f"{touched:,} of {read:,} records were rejected or hold a rejected line,"
+            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows",
+            manifest,
+        )
+    if not counts["records_kept"]:
+        raise CannotRun("TRANSACTIONS hold no usable record")
+    if not manifest["counts"]["products"]["products"]:
+        raise CannotRun("PRODUCTS hold no usable product: three tab-separated columns are needed")

@@ -1,0 +1,1 @@
+"""Count which products share baskets, with compiled code on one machine or a cluster."""

@@ -1,0 +1,120 @@
+"""Baskets as arrays: the lake's purchases, each product once a basket, then as product keys.
+
+Each step is one task for each part of the line items, which holds whole baskets; a task reads and
+writes files in the lake, so that any worker can run it, and run it again.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from bought_together.pairs.kernels import distinct_items, sort_baskets
+from bought_together.pairs.model_sql import ModelQuery, run_model
+from bought_together.storage.filesystem import locate, open_whole
+from bought_together.storage.lake import write_part
+
+PURCHASES = "int_line_items_purchased"
+BASKET_SIZES = pa.schema([("order_id", pa.int64()), ("product_count", pa.int32())])
+
+
+def read_baskets(
+    job: tuple[int, str], *, purchases: ModelQuery, given: Mapping[str, str], work: str
+) -> None:
+    """Write the baskets of one part of the line items, and in how many its products are.
+
+    Products are codes of the part's own here. `given` names the lake's other tables for
+    `purchases`, which selects order_id and product_id.
+    """
+    number, part = job
+    lines = run_model(purchases, {"lake_line_items": part, **given})
+    order_ids = lines["order_id"].to_numpy()
+    products = lines["product_id"].combine_chunks().dictionary_encode()
+    codes = products.indices.to_numpy()
+    if np.any(order_ids[1:] < order_ids[:-1]):  # lines come as the model's SQL orders them
+        order = np.argsort(order_ids, kind="stable")
+        order_ids, codes = order_ids[order], codes[order]
+    basket_ids, ends, items, basket_counts = distinct_items(
+        order_ids, codes, len(products.dictionary)
+    )
+    rows = {
+        "order_id": basket_ids,
+        "products": lists(ends, pa.DictionaryArray.from_arrays(items, products.dictionary)),
+    }
+    write_arrow(baskets_path(work, number), pa.table(rows))
+    counted = {"product_id": products.dictionary, "basket_count": basket_counts}
+    write_part(f"{work}/counted-{number:05d}.parquet", pa.table(counted))
+
+
+def key_baskets(
+    number: int, *, work: str, keys_path: str, sizes_folder: str, edges: np.ndarray
+) -> tuple[int, np.ndarray]:
+    """Write the baskets of one part with product keys, ascending, and the baskets' sizes.
+
+    Returns the number of items and the effort of counting their pairs: for each of the ranges of
+    product keys that begin at `edges`, a number about proportional to time.
+    """
+    baskets = read_arrow(baskets_path(work, number))
+    products = baskets["products"].combine_chunks()
+    ends = products.offsets.to_numpy()[1:].astype(np.uint32)
+    keys = read_columns(keys_path, ["product_id", "product_key"])
+    places = pc.index_in(products.values.dictionary, value_set=keys["product_id"])
+    key_of_code = keys["product_key"].to_numpy()[places.to_numpy()]
+    bins = np.searchsorted(edges, np.arange(len(keys) + 1), side="right") - 1
+    items, effort = sort_baskets(
+        ends, products.values.indices.to_numpy(), key_of_code, bins, len(edges)
+    )
+    write_arrow(keyed_path(work, number), pa.table({"products": lists(ends, pa.array(items))}))
+    sizes = {"order_id": baskets["order_id"], "product_count": np.diff(ends, prepend=0)}
+    write_part(f"{sizes_folder}/part-{number:05d}.parquet", pa.table(sizes).cast(BASKET_SIZES))
+    return len(items), effort
+
+
+def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends (uint32) and product keys (int32) of the baskets of some parts, as one."""
+    parts = [
+        read_arrow(keyed_path(work, number))["products"].combine_chunks() for number in numbers
+    ]
+    items = np.concatenate([part.values.to_numpy() for part in parts])
+    ends = np.concatenate([part.offsets.to_numpy()[1:] for part in parts]).view(np.uint32)
+    basket = item = 0
+    for part in parts:
+        ends[basket : basket + len(part)] += np.uint32(item)
+        basket += len(part)
+        item += len(part.values)
+    return ends, items
+
+
+def lists(ends: np.ndarray, values: pa.Array) -> pa.ListArray:
+    """Return one list for each basket: the values up to its end."""
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, values)
+
+
+def baskets_path(work: str, number: int) -> str:
+    return f"{work}/baskets-{number:05d}.arrow"
+
+
+def keyed_path(work: str, number: int) -> str:
+    return f"{work}/keyed-{number:05d}.arrow"
+
+
+def write_arrow(path: str, table: pa.Table) -> None:
+    with open_whole(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_arrow(path: str) -> pa.Table:
+    fs, path = locate(path)
+    if isinstance(fs, LocalFileSystem):
+        return pa.ipc.open_file(pa.memory_map(path)).read_all()
+    return pa.ipc.open_file(pa.py_buffer(fs.cat_file(path))).read_all()
+
+
+def read_columns(path: str, columns: list[str]) -> pa.Table:
+    fs, path = locate(path)
+    with fs.open(path, "rb") as file:
+        return pq.read_table(file, columns=columns)

@@ -1,0 +1,119 @@
+"""Count the pairs of a chunk of baskets, range by range of left products, and add up chunks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bought_together.pairs.baskets import load_chunk
+from bought_together.pairs.kernels import count_rows, invert
+from bought_together.pairs.model_sql import parquet_glob, reach
+from bought_together.storage.filesystem import open_whole
+
+Range = tuple[int, int, int]  # number, first left product key, the key after the last
+
+PRODUCT_PAIRS = pa.schema(
+    [
+        pa.field(name, pa.int32(), nullable=False)
+        for name in ("left_product_key", "right_product_key", "copurchase_count")
+    ]
+)
+ROWS = 1 << 20  # in a row group
+MERGE = """
+    select
+        left_product_key,
+        right_product_key,
+        sum(copurchase_count)::integer as copurchase_count
+    from counted
+    group by all
+    order by all
+"""
+
+
+def count_ranges(
+    job: tuple[int, list[int], list[Range]], *, product_count: int, work: str, target: str
+) -> tuple[int, int]:
+    """Count all pairs of a chunk of parts whose left product is in the ranges.
+
+    Writes one file a range to the folder `target`, its rows in the order of both keys. Returns
+    the number of pairs and the number of pair occurrences (the sum of their counts).
+    """
+    chunk, numbers, ranges = job
+    ends, items = load_chunk(work, numbers)
+    pairs = occurrences = 0
+    for number, low, high in ranges:
+        with pairs_writer(pairs_path(target, number, chunk)) as writer:
+            for rows in counted_rows(ends, items, low, high, product_count):
+                pairs += len(rows[0])
+                occurrences += int(rows[2].sum())
+                writer.write_batch(pa.record_batch(list(rows), schema=PRODUCT_PAIRS))
+    return pairs, occurrences
+
+
+def counted_rows(
+    ends: np.ndarray, items: np.ndarray, low: int, high: int, product_count: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield left keys, right keys and counts (int32) of the pairs of a range of left products.
+
+    The arrays are filled anew for each step: use or copy them before the next.
+    """
+    columns = invert(ends, items, low, high)
+    counts = np.zeros(product_count + 1, np.int32)
+    touched = np.zeros(product_count // 64 + 1, np.uint64)
+    rows = tuple(np.empty(max(ROWS, product_count), np.int32) for _ in PRODUCT_PAIRS)
+    first = low
+    while first < high:
+        size, first = count_rows(items, *columns, low, first, counts, touched, rows)
+        if size:
+            yield tuple(column[:size] for column in rows)
+
+
+def pairs_path(folder: str, number: int, chunk: int = 0) -> str:
+    """Return the file of a range's pairs in one chunk."""
+    return f"{folder}/part-{number:05d}-{chunk:05d}.parquet"
+
+
+@contextmanager
+def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
+    # Rows come sorted by both keys and most counts are small: they pack to 1.3 bytes a pair, as
+    # fast as any encoding is written.
+    packed = dict.fromkeys(("right_product_key", "copurchase_count"), "DELTA_BINARY_PACKED")
+    with (
+        open_whole(path) as file,
+        pq.ParquetWriter(
+            file,
+            PRODUCT_PAIRS,
+            use_dictionary=["left_product_key"],
+            column_encoding=packed,
+            write_statistics=["left_product_key"],
+            compression="none",
+            store_schema=False,
+        ) as writer,
+    ):
+        yield writer
+
+
+def merge_range(job: Range, *, chunks: int, work: str, target: str, memory: int) -> tuple[int, int]:
+    """Add up the counts of a range over all chunks, in at most `memory` bytes and then on disk.
+
+    Returns what `count_ranges` does.
+    """
+    number, _, _ = job
+    pairs = occurrences = 0
+    with TemporaryDirectory() as spill, pairs_writer(pairs_path(target, number)) as writer:
+        settings = {"threads": 1, "memory_limit": f"{memory}B", "temp_directory": spill}
+        with duckdb.connect(config=settings) as connection:
+            paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
+            reach(connection, work)
+            counted = connection.read_parquet([parquet_glob(path) for path in paths])
+            merged = counted.query("counted", MERGE).to_arrow_reader(ROWS)
+            for batch in merged:
+                writer.write_batch(pa.record_batch(batch.columns, schema=PRODUCT_PAIRS))
+                pairs += len(batch)
+                occurrences += pc.sum(batch["copurchase_count"]).as_py()
+    return pairs, occurrences

@@ -1,0 +1,121 @@
+"""Run dbt models outside dbt, so that a rule of meaning stands in one place: its model."""
+
+import glob
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import jinja2
+import pyarrow as pa
+
+from bought_together.errors import CannotRun, describe
+from bought_together.storage.duckdb_s3 import S3Login
+from bought_together.storage.filesystem import is_object_store, locate
+
+
+@dataclass
+class ModelQuery:
+    """A model's SQL: views by name in the order to make them, the model last, and their seeds."""
+
+    model: str
+    views: dict[str, str] = field(default_factory=dict)
+    seeds: dict[str, pa.Table] = field(default_factory=dict)
+
+
+def compile_model(model: str, given: Collection[str], project: Path) -> ModelQuery:
+    """Return the SQL of a dbt model and of all that it reads, down to the names in `given`.
+
+    Whoever runs the query provides those; source('lake', 'products') has the name lake_products.
+    Raises CannotRun when a model is missing, or uses more of dbt than ref, source, config and
+    env_var: other macros and vars are only known inside a run of dbt.
+    """
+    query = ModelQuery(model)
+
+    def ref(*names: str) -> str:
+        name = names[-1]
+        if name not in given and name not in query.views and name not in query.seeds:
+            if seed := next((project / "seeds").rglob(f"{name}.csv"), None):
+                query.seeds[name] = read_seed(seed)
+            elif path := next((project / "models").rglob(f"{name}.sql"), None):
+                query.views[name] = render(path, {"ref": ref, "source": source})
+            else:
+                raise CannotRun(f"{project} has no model or seed {name}")
+        return quoted(name)
+
+    def source(*names: str) -> str:
+        name = "_".join(names)
+        if name not in given:
+            raise CannotRun(f"model {model}: {name} cannot be read outside dbt")
+        return quoted(name)
+
+    ref(model)
+    return query
+
+
+def render(path: Path, known: Mapping[str, Any]) -> str:
+    """Return a model's SQL; `known` holds what its Jinja may call besides config and env_var."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    try:
+        template = environment.from_string(path.read_text())
+        return template.render(known, config=lambda **_: "", env_var=env_var)
+    except jinja2.TemplateError as error:
+        raise CannotRun(
+            f"{path}: {describe(error)}; with PAIR_ENGINE=dask this model runs outside dbt,"
+            " which leaves ref, source, config and env_var"
+        ) from error
+
+
+def env_var(name: str, default: str | None = None) -> str:
+    value = os.environ.get(name, default)
+    if value is None:
+        raise CannotRun(f"the environment variable {name} is not set, and a model needs it")
+    return value
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def read_seed(path: Path) -> pa.Table:
+    """Return a seed's rows, every column text, as dbt_project.yml declares."""
+    with duckdb.connect() as connection:
+        rows = connection.read_csv(str(path), header=True, all_varchar=True, delimiter=",")
+        return rows.to_arrow_table()
+
+
+def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Table:
+    """Return the rows of a model, on one thread.
+
+    `given` holds by name what the query was compiled without: a table, or the path of a Parquet
+    file. Raises CannotRun when DuckDB refuses the SQL or cannot read a file.
+    """
+    try:
+        with duckdb.connect(config={"threads": 1}) as connection:
+            reach(connection, *(rows for rows in given.values() if isinstance(rows, str)))
+            for name, rows in {**query.seeds, **given}.items():
+                if isinstance(rows, str):
+                    connection.read_parquet(parquet_glob(rows)).create_view(name)
+                else:
+                    connection.register(name, rows)
+            for name, sql in query.views.items():
+                connection.execute(f"create temp view {quoted(name)} as {sql}")
+            return connection.sql(f"from {quoted(query.model)}").to_arrow_table()
+    except duckdb.Error as error:
+        raise CannotRun(f"model {query.model}: {describe(error)}") from error
+
+
+def reach(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
+    """Let DuckDB read where the paths lead; raises CannotRun where no credentials are found."""
+    if any(map(is_object_store, paths)):
+        S3Login().load(connection)
+
+
+def parquet_glob(path: str) -> str:
+    """Return a path as the glob that DuckDB takes it for."""
+    if is_object_store(path):
+        return glob.escape(path)
+    # Nothing but ? matches a backslash, which a glob takes for a separator.
+    return glob.escape(locate(path)[1]).replace("\\", "?")

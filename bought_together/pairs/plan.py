@@ -1,0 +1,68 @@
+"""Split the counting of pairs: baskets into chunks that fit the memory, products into ranges.
+
+What a thread needs to count a chunk, in bytes: 20 an item (4 its product key, 4 its basket's end, 4
+while it is read, 8 its place among the baskets of its product), 4 1/8 a product (a counter and a
+bit), and 24 for each row of a buffer on its way to Parquet, of 2^20 rows or one a product.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from bought_together.errors import CannotRun
+from bought_together.pairs.counting import ROWS, Range
+
+BYTES_AN_ITEM = 20
+BYTES_A_PRODUCT = 4.125
+BYTES_A_ROW = 24
+# Positions in a chunk have 32 bits.
+LARGEST_CHUNK = (1 << 31) - 1
+# Ranges of left products begin at some of about this many keys.
+EDGES = 4096
+
+
+def chunk_items(memory: int, product_count: int) -> int:
+    """Return how many items a thread can count at once in `memory` bytes.
+
+    Raises CannotRun when not even a small chunk fits.
+    """
+    fixed = BYTES_A_PRODUCT * product_count + BYTES_A_ROW * max(ROWS, product_count)
+    items = int((memory - fixed) / BYTES_AN_ITEM)
+    if items < 1:
+        raise CannotRun(
+            f"counting the pairs of {product_count:,} products takes more than {fixed / 1e6:,.0f}"
+            f" MB a thread, and there are {memory / 1e6:,.0f} MB"
+        )
+    return min(items, LARGEST_CHUNK)
+
+
+def plan_chunks(items: list[int], largest: int) -> list[list[int]]:
+    """Return the numbers of the parts of each chunk; `items` holds the number of items by part.
+
+    A chunk has at most `largest` items, or is one part: parts are not divided.
+    """
+    chunks: list[list[int]] = []
+    size = 0
+    for number, count in enumerate(items):
+        if not chunks or size + count > largest:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(number)
+        size += count
+    return chunks
+
+
+def key_edges(product_count: int) -> np.ndarray:
+    """Return product keys at which ranges may begin, 1 the first, and the key after the last.
+
+    Most effort goes to the smallest keys, the best sellers, so most edges are there.
+    """
+    return np.unique(np.geomspace(1, product_count + 1, EDGES).astype(np.int64))
+
+
+def plan_ranges(edges: np.ndarray, effort: np.ndarray, wanted: int) -> list[Range]:
+    """Return up to `wanted` ranges of left product keys that take about equally long."""
+    done = np.concatenate([[0], np.cumsum(effort)])
+    places = np.searchsorted(done, done[-1] * np.arange(1, wanted) / wanted)
+    bounds = np.unique(edges[np.concatenate([[0], places, [len(edges) - 1]])])
+    return [(number, int(low), int(high)) for number, (low, high) in enumerate(pairwise(bounds))]

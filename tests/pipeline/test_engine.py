@@ -1,0 +1,198 @@
+"""PAIR_ENGINE=dask around the counting: its settings, the rules it takes from dbt, its failures."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bought_together.errors import CannotRun
+from bought_together.pairs.model_sql import compile_model, run_model
+from scripts import count_pairs
+from tests.pipeline.test_faults import assert_one_line, kill_when, start, write_inputs
+from tests.support.oracle import recommend
+from tests.support.shop import ROOT, Shop
+
+COUNT = [sys.executable, ROOT / "scripts" / "count_pairs.py"]
+RULES = "models/intermediate/int_line_items_purchased.sql"
+
+
+def change(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def test_an_engine_that_does_not_exist_is_one_line(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    finished = shop.run("build", PAIR_ENGINE="spark")
+    assert_one_line(finished, 2, "PAIR_ENGINE must be duckdb or dask, not spark")
+    assert not shop.export.exists()
+
+
+def test_no_lake_is_one_line(shop: Shop) -> None:
+    assert_one_line(shop.run("count_pairs"), 2, shop.lake, "scripts/flatten.py")
+
+
+def test_dbt_build_before_any_count_says_so(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    assert shop.run("flatten").returncode == 0
+    built = shop.dbt("build", PAIR_ENGINE="dask")
+    assert built.returncode == 2
+    assert "no pairs counted" in built.stdout
+    assert "scripts/count_pairs.py" in built.stdout
+    assert not shop.export.exists()
+
+
+def test_make_build_counts_and_shows_progress_only_on_a_terminal(shop: Shop) -> None:
+    shop.write([["a", "b"], ["a", "b", "c"]], "abc")
+    finished = shop.run("build", PAIR_ENGINE="dask")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert "pairs      3 of 3 products, 4 occurrences" in finished.stdout
+    assert set(shop.recommendations()) == recommend([{"a", "b"}, {"a", "b", "c"}], NAMES)
+
+
+NAMES = {product: ["C", f"Name of {product}"] for product in "abc"}
+
+
+def test_engines_take_turns_on_one_warehouse(shop: Shop) -> None:
+    """A table of one engine is a view of the other's."""
+    shop.write([["a", "b"], ["a", "b", "c"], ["a"]], "abc")
+    assert shop.run("flatten").returncode == 0
+    assert shop.run("count_pairs").returncode == 0
+    seen = []
+    for engine in ("duckdb", "dask", "duckdb"):
+        built = shop.dbt("--quiet", "build", PAIR_ENGINE=engine)
+        assert built.returncode == 0, built.stdout
+        seen.append((shop.recommendations(), shop.query("from product_pairs order by all")))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0][0]
+
+
+def test_a_rule_of_the_model_is_a_rule_of_the_engine(shop: Shop) -> None:
+    """What is a purchase is said once, in SQL, and both engines do what it says."""
+    shop.copy_project()
+    change(
+        shop.project / RULES,
+        "where coalesce(line_items.quantity, 1) > 0",
+        "where coalesce(line_items.quantity, 1) > 0 and line_items.product_id <> 'b'",
+    )
+    baskets = [["a", "b", "c"], ["b", "c"], ["a", "c"]]
+    shop.write(baskets, "abc")
+    shop.engine = "dask"
+    shop.build()
+    expected = recommend(({*basket} - {"b"} for basket in baskets), NAMES)
+    assert set(shop.recommendations()) == expected
+
+
+def test_the_order_of_lines_is_the_models_affair(shop: Shop) -> None:
+    """A rule may bring the lines of a basket apart; they are still one basket."""
+    shop.copy_project()
+    rule = "where coalesce(line_items.quantity, 1) > 0"
+    change(shop.project / RULES, rule, f"{rule} order by line_items.product_id")
+    baskets = [["a", "b", "c"], ["b", "c"], ["a", "c", "c"]]
+    shop.write(baskets, "abc")
+    shop.engine = "dask"
+    shop.build()
+    assert set(shop.recommendations()) == recommend(map(set, baskets), NAMES)
+
+
+@pytest.mark.parametrize("changed", ["rule", "seed"])
+def test_counts_older_than_a_rule_are_found_out(shop: Shop, changed: str) -> None:
+    shop.copy_project()
+    shop.write([["a", "b", "c"], ["b", "c"], ["a", "c"]] * 3, "abc")
+    shop.engine = "dask"
+    shop.build()
+    published = shop.export.read_bytes()
+    if changed == "rule":
+        change(shop.project / RULES, "> 0", "> 1")
+    else:
+        (shop.project / "seeds/excluded_products.csv").write_text("product_id,reason\nb,bag\n")
+    built = shop.dbt("build")
+    assert built.returncode == 1
+    assert "FAIL" in built.stdout
+    assert "assert_pairs_match_line_items" in built.stdout
+    assert shop.export.read_bytes() == published
+
+
+def test_a_model_that_needs_more_of_dbt_is_one_line(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    shop.copy_project()
+    change(shop.project / RULES, "1) > 0", "1) > {{ var('least_quantity') }}")
+    assert shop.run("flatten").returncode == 0
+    finished = shop.run("count_pairs")
+    assert_one_line(finished, 2, "int_line_items_purchased.sql", "'var' is undefined")
+    assert not (shop.run_folder / "pairs.json").exists()
+
+
+def test_sql_that_duckdb_refuses_is_one_line(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    shop.copy_project()
+    change(shop.project / RULES, "1) > 0", "1) > quantities")
+    assert shop.run("flatten").returncode == 0
+    finished = shop.run("count_pairs")
+    assert_one_line(finished, 2, "model int_line_items_purchased", "quantities")
+    assert not list(shop.run_folder.glob("pairs-*"))
+
+
+def test_a_model_is_run_with_all_that_it_reads(tmp_path: Path) -> None:
+    """Models, seeds with quotes and leading zeros, environment variables; nothing else."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds/codes.csv").write_text('code,name\n007,"a, ""b"""\n8,\n')
+    (tmp_path / "models/stg_x.sql").write_text(
+        "{{ config(materialized='view') }} select number from {{ source('lake', 'x') }}"
+    )
+    (tmp_path / "models/wanted.sql").write_text(
+        "select codes.code, codes.name, stg_x.number from {{ ref('stg_x') }} "
+        "cross join {{ ref('codes') }} where number > {{ env_var('LEAST', '1') }} order by all"
+    )
+    import pyarrow as pa
+
+    query = compile_model("wanted", ["lake_x"], tmp_path)
+    rows = run_model(query, {"lake_x": pa.table({"number": [1, 2]})}).to_pylist()
+    assert rows == [
+        {"code": "007", "name": 'a, "b"', "number": 2},
+        {"code": "8", "name": None, "number": 2},
+    ]
+    with pytest.raises(CannotRun, match="lake_x cannot be read outside dbt"):
+        compile_model("wanted", [], tmp_path)
+    with pytest.raises(CannotRun, match="has no model or seed unheard_of"):
+        compile_model("unheard_of", [], tmp_path)
+
+
+def test_a_count_killed_half_way_leaves_the_last_one(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    assert shop.run("flatten", "--block-size", 1000).returncode == 0
+    assert shop.run("count_pairs").returncode == 0
+    before = (shop.run_folder / "pairs.json").read_text()
+    counting = start(shop, COUNT)
+    kill_when(counting, lambda: list(shop.run_folder.glob("pairs-*/work/keyed-*")))
+    assert (shop.run_folder / "pairs.json").read_text() == before
+    built = shop.dbt("--quiet", "build", PAIR_ENGINE="dask")
+    assert built.returncode == 0, built.stdout
+    assert shop.run("count_pairs").returncode == 0
+    assert (shop.run_folder / "pairs.json").read_text() != before
+
+
+def test_a_damaged_part_is_one_line(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    assert shop.run("flatten").returncode == 0
+    part = next((shop.run_folder / "line_items").glob("part-0*.parquet"))
+    part.write_bytes(part.read_bytes()[:-100])
+    finished = shop.run("count_pairs")
+    assert_one_line(finished, 2, part.name)
+    assert not list(shop.run_folder.glob("pairs-*"))
+
+
+def test_too_little_memory_is_one_line(shop: Shop) -> None:
+    write_inputs(shop, seed=1)
+    assert shop.run("flatten").returncode == 0
+    finished = shop.run("count_pairs", DUCKDB_MEMORY_LIMIT="200MB")
+    assert_one_line(finished, 2, "300 products", "MB a thread")
+
+
+def test_help_names_every_setting() -> None:
+    shown = CliRunner().invoke(count_pairs.main, ["--help"]).output
+    for setting in ("LAKE_PATH", "DASK_SCHEDULER", "--largest-chunk"):
+        assert setting in shown

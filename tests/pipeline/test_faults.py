@@ -1,0 +1,518 @@
+"""Whatever dies, fills up or stands in the way: readers keep the last good table, runs recover.
+
+A program is killed (SIGKILL, as the kernel does when memory is short) once a condition says that it
+is in the middle of its work: a file of its run appeared, dbt logged that a model began, the first
+bytes of the export arrived. No test waits for a time to pass.
+"""
+
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from fsspec.implementations.local import LocalFileSystem
+
+from bought_together import dask_tasks
+from bought_together.ingest.run import flatten as flatten_in_process
+from bought_together.storage.lake import RUN_TIME_FORMAT, RUNS_KEPT, new_run, prune
+from scripts import flatten
+from tests.support.shop import ROOT, Shop
+
+PATIENCE = 120  # seconds after which a condition that never comes true fails the test
+POLL = 0.0003  # seconds; a torn table would be there for longer
+FLATTEN = [sys.executable, ROOT / "scripts" / "flatten.py"]
+BUILD = [sys.executable, ROOT / "scripts" / "build.py"]
+DBT_BUILD = [Path(sys.executable).parent / "dbt", "build"]
+
+
+def write_inputs(shop: Shop, seed: int, products: int = 300) -> None:
+    """Write baskets of four, drawn from the seed; the products are always the same.
+
+    Their names are long and random, so that no table of them packs small.
+    """
+    chance, names = random.Random(seed), random.Random(0)
+    ids = [f"{number:04}" for number in range(products)]
+    shop.write([chance.sample(ids, 4) for _ in range(3 * products)], [])
+    shop.write_products(f"{product}\tC\t{names.randbytes(200).hex()}" for product in ids)
+
+
+def start(shop: Shop, program: list[Any], **settings: object) -> subprocess.Popen[str]:
+    """Start a program on the shop; its output goes nowhere."""
+    return subprocess.Popen(
+        list(map(str, program)),
+        cwd=ROOT,
+        env=shop.environment(**settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill_when(process: subprocess.Popen[str], condition: Callable[[], object]) -> None:
+    """Kill a process as soon as the condition is true; fails where it ends before."""
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while not condition():
+            assert time.monotonic() < deadline, "the condition never came true"
+            assert not ended_within(process, POLL), "it ended before it could be killed"
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it ended before the signal arrived"
+
+
+def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def published(shop: Shop) -> tuple[bytes, bytes, int]:
+    """Return what readers of the lake see; the last number tells a file written anew."""
+    current, export = shop.lake / "current.json", shop.export
+    return current.read_bytes(), export.read_bytes(), export.stat().st_mtime_ns
+
+
+def look_up(shop: Shop, *product_ids: str) -> str:
+    finished = shop.run("recommend", "--json", *(product_ids or ("0000", "0007", "nobody")))
+    assert (finished.returncode, finished.stderr) == (0, "")
+    return finished.stdout
+
+
+def assert_one_line(finished: Any, status: int, *told: object) -> None:
+    """One line on standard error says what and where; standard output holds no call stack."""
+    assert finished.returncode == status, finished.stdout + finished.stderr
+    assert finished.stderr.count("\n") == 1, finished.stderr
+    assert finished.stderr.startswith("error: ")
+    assert "Traceback" not in finished.stdout
+    for text in told:
+        assert str(text) in finished.stderr
+
+
+@dataclass
+class FirstExport:
+    """A shop whose first export was killed half-way and whose second one was watched."""
+
+    shop: Shop
+    half: bytes  # what the killed export had written
+    found_after_kill: set[str]
+    lookup_after_kill: Any
+    seen: set[int | str | None]  # rows of the table at an instant; None: there was no table
+
+
+@pytest.fixture(scope="module")
+def first_export(tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path) -> FirstExport:
+    shop = Shop(tmp_path_factory.mktemp("shop"), dbt_folder)
+    write_inputs(shop, seed=1)
+    assert shop.run("flatten").returncode == 0
+    half = kill_during_export(shop)
+    found = {path.name for path in shop.lake.iterdir()}
+    lookup = shop.run("recommend", "0000")
+    return FirstExport(shop, half, found, lookup, watch_export(shop))
+
+
+def kill_during_export(shop: Shop) -> bytes:
+    """Kill `dbt build` while it writes the export's temporary file; returns what it had written.
+
+    A named pipe takes that file's place: it says when the first bytes arrive, and holds the writer
+    up when it is full, long before the table is complete.
+    """
+    temporary = shop.lake / f"tmp_{shop.export.name}"
+    os.mkfifo(temporary)
+    pipe = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK)
+    process = start(shop, DBT_BUILD)
+    kill_when(process, lambda: select.select([pipe], [], [], POLL)[0])
+    with open(pipe, "rb") as file:
+        half = file.read()
+    temporary.unlink()
+    temporary.write_bytes(half)
+    return half
+
+
+def watch_export(shop: Shop) -> set[int | str | None]:
+    """Run `dbt build` and look at the export, again and again, until the build has ended."""
+    process = start(shop, DBT_BUILD)
+    seen = {rows_of(shop.export)}
+    while not ended_within(process, POLL):
+        seen.add(rows_of(shop.export))
+    assert process.returncode == 0
+    return seen | {rows_of(shop.export)}
+
+
+def rows_of(export: Path) -> int | str | None:
+    try:
+        return pq.read_table(export).num_rows
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException) as error:
+        return f"torn: {error}"
+
+
+@pytest.fixture
+def built(first_export: FirstExport, tmp_path: Path) -> Shop:
+    """A shop of the test's own, flattened, built and published."""
+    shop = Shop(tmp_path / "shop", first_export.shop.dbt_folder)
+    shutil.copytree(first_export.shop.folder, shop.folder)
+    return shop
+
+
+def test_first_export_killed_half_way_leaves_no_table(first_export):
+    assert first_export.half.startswith(b"PAR1")
+    assert first_export.found_after_kill == {
+        "current.json",
+        "runs",
+        "tmp_product_recommendations.parquet",
+    }
+    assert_one_line(first_export.lookup_after_kill, 2, first_export.shop.export, "make build")
+
+
+def test_next_export_is_seen_whole_or_not_at_all(first_export):
+    shop = first_export.shop
+    assert first_export.seen == {None, len(shop.recommendations())}
+    assert len(first_export.half) < shop.export.stat().st_size
+    assert {path.name for path in shop.lake.iterdir()} == {"current.json", "runs", shop.export.name}
+    assert '"rank": 5' in look_up(shop, "0000")
+
+
+def test_killed_programs_leave_the_last_good_table_and_the_next_build_succeeds(built):
+    before, answers = published(built), look_up(built)
+    write_inputs(built, seed=2)
+    kill_flatten_when_it_has_written(built, "line_items/*.parquet")
+    assert published(built) == before
+
+    assert built.run("flatten").returncode == 0
+    current = built.manifest()
+    logs = built.folder / "logs"
+    process = start(built, DBT_BUILD, DBT_LOG_PATH=logs)
+    began = re.compile(r"START sql table model main\.int_product_pairs_counted")
+    kill_when(process, lambda: (logs / "dbt.log").exists() and began.search(log_of(logs)))
+    assert published(built)[1:] == before[1:]
+    assert look_up(built) == answers
+
+    finished = built.dbt("--quiet", "build")
+    assert finished.returncode == 0, finished.stdout
+    assert built.manifest() == current
+    assert look_up(built) != answers
+    rows = built.query("select * from product_recommendations order by all")
+    assert sorted(built.recommendations()) == rows
+
+
+def log_of(logs: Path) -> str:
+    return (logs / "dbt.log").read_text()
+
+
+def kill_flatten_when_it_has_written(shop: Shop, pattern: str) -> Path:
+    """Kill flatten when the pattern matches something in its run; returns the run's folder."""
+    runs = shop.lake / "runs"
+    before = {*runs.iterdir(), *runs.glob(f"*/{pattern}")}
+    process = start(shop, [*FLATTEN, "--block-size", 64])
+    kill_when(process, lambda: any(set(runs.glob(f"*/{pattern}")) - before))
+    return next(iter(set(runs.iterdir()) - before))
+
+
+@pytest.mark.parametrize("pattern", ["rejects", "line_items/*", "rejects/*.unnumbered"])
+def test_killed_flatten_changes_nothing_for_readers(built, pattern):
+    before, runs = published(built), contents(built.lake)
+    records = built.transactions.read_text()
+    built.transactions.write_text("no record\n" + records)
+    killed = kill_flatten_when_it_has_written(built, pattern)
+    assert not (killed / "manifest.json").exists()
+    assert published(built) == before
+    left = contents(killed)
+    assert {
+        name: content
+        for name, content in contents(built.lake).items()
+        if name.removeprefix(f"runs/{killed.name}/") not in left
+    } == runs
+
+    finished = built.run("flatten")
+    assert finished.returncode == 0, finished.stderr
+    assert built.table("line_items").num_rows == records.count('"item"')
+
+
+def test_failing_data_test_publishes_nothing(built):
+    before = published(built)
+    built.copy_project()
+    wrong = built.project / "tests" / "assert_something_is_wrong.sql"
+    wrong.write_text("select 1 as wrong\n")
+    finished = built.dbt("--quiet", "build")
+    assert finished.returncode == 1, finished.stdout
+    assert "Nothing published: assert_something_is_wrong (fail)" in finished.stdout
+    assert published(built) == before
+
+
+def test_only_a_whole_build_publishes(built):
+    """Everything in the warehouse is good, and nothing but a build of all of it may publish."""
+    built.export.unlink()
+    commands = [
+        "run",
+        "test",
+        "compile",
+        "docs generate",
+        "build --select stg_products",
+        "build --empty",
+    ]
+    run_each = """if True:
+        import os, sys
+        from dbt.cli.main import dbtRunner
+        manifest = dbtRunner().invoke(["--quiet", "parse"]).result
+        for command in sys.argv[2:]:
+            outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *command.split()])
+            print(command, outcome.success, os.path.exists(sys.argv[1]), sep=": ")
+    """
+    finished = subprocess.run(
+        [sys.executable, "-c", run_each, built.export, *commands],
+        cwd=ROOT,
+        env=built.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in finished.stdout.splitlines() if line.endswith((": True", ": False"))]
+    assert lines == [f"{command}: True: False" for command in commands], finished.stderr
+
+
+DISK = """
+set -eu
+disk="$1" before="$2" after="$3" room="$4"
+shift 4
+mount -t tmpfs -o size=4m tmpfs "$disk"
+cp -a "$before/." "$disk"
+cat /dev/zero > "$disk/filler" 2> /dev/null || true
+truncate -s "-$room" "$disk/filler"
+status=0
+"$@" || status=$?
+rm "$disk/filler"
+cp -a "$disk/." "$after"
+exit "$status"
+"""
+
+
+def run_on_full_disk(
+    shop: Shop, folder: Path, program: Iterable[Any], room: int = 0, **settings: object
+) -> Any:
+    """Run a program with `folder` on a disk that has `room` bytes left; afterwards `folder` is as
+    the program left it. Skips the test, saying why, where such a disk cannot be mounted.
+
+    The disk is seen by the program alone: it comes and goes with a mount namespace.
+    """
+    before, after = (folder.with_name(f"{folder.name}.{when}") for when in ("before", "after"))
+    folder.rename(before)
+    folder.mkdir()
+    after.mkdir()
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare to mount a small disk with")
+    tried = subprocess.run(
+        [*alone, 'mount -t tmpfs tmpfs "$0"', folder], capture_output=True, text=True, check=False
+    )
+    if tried.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {tried.stderr.strip()}")
+    finished = subprocess.run(
+        [*alone, DISK, "sh", folder, before, after, str(room), *map(str, program)],
+        cwd=ROOT,
+        env=shop.environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    folder.rmdir()
+    after.rename(folder)
+    return finished
+
+
+def test_disk_full_in_the_middle_of_flatten(built):
+    before, answers = published(built), look_up(built)
+    write_inputs(built, seed=2)
+    program = [*FLATTEN, "--block-size", 4096]
+    finished = run_on_full_disk(built, built.lake, program, room=100_000)
+    assert_one_line(finished, 2, built.lake, "No space left on device")
+    assert published(built) == before
+    assert look_up(built) == answers
+    assert built.run("flatten").returncode == 0
+
+
+def test_disk_full_at_the_export(built):
+    before, answers = published(built), look_up(built)
+    finished = run_on_full_disk(built, built.lake, [DBT_BUILD[0], "--quiet", "build"])
+    assert finished.returncode != 0
+    assert finished.stdout.count("No space left on device") == 1
+    assert "Traceback" not in finished.stdout + finished.stderr
+    assert published(built) == before
+    assert look_up(built) == answers
+
+
+def test_disk_full_when_the_warehouse_is_made(built):
+    before = published(built)[1:]
+    disk = built.folder / "disk"
+    disk.mkdir()
+    finished = run_on_full_disk(built, disk, BUILD, DUCKDB_PATH=disk / "warehouse.duckdb")
+    assert_one_line(finished, 2, "No space left on device", disk / "warehouse.duckdb")
+    assert published(built)[1:] == before
+
+
+def test_empty_warehouse_left_by_a_full_disk_or_a_kill_does_not_stop_the_next_build(built):
+    built.warehouse.write_bytes(b"")
+    finished = built.run("build")
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("in_the_way", ["lake", "lake/runs"])
+def test_file_in_the_way_of_the_lake(shop, in_the_way):
+    write_inputs(shop, seed=1, products=5)
+    file = shop.folder / in_the_way
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("in the way")
+    assert_one_line(shop.run("flatten"), 2, shop.lake)
+    assert file.read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="no folder is closed to root")
+def test_lake_that_may_not_be_written(shop):
+    write_inputs(shop, seed=1, products=5)
+    shop.lake.mkdir(mode=0o555)
+    assert_one_line(shop.run("flatten"), 2, shop.lake, "Permission denied")
+
+
+def test_warehouse_open_elsewhere(built):
+    before = published(built)[1:]
+    hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held'); sys.stdin.read()"
+    program = [sys.executable, "-u", "-c", hold, built.warehouse]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        finished = built.run("build")
+        holder.stdin.close()
+    assert_one_line(finished, 2, built.warehouse, f"PID {holder.pid}")
+    assert published(built)[1:] == before
+
+
+def test_dbt_before_flatten_says_so(shop):
+    finished = shop.dbt("--quiet", "build")
+    assert finished.returncode != 0
+    (line,) = (line for line in finished.stdout.splitlines() if "flatten" in line)
+    assert str(shop.lake) in line
+    assert "scripts/flatten.py" in line
+    assert "Traceback" not in finished.stdout + finished.stderr
+    assert not shop.lake.exists()
+
+
+def test_missing_input_stops_the_whole_job(shop):
+    write_inputs(shop, seed=1, products=5)
+    nowhere = shop.folder / "nowhere.txt"
+    assert_one_line(shop.run("build", PRODUCTS=nowhere), 2, "PRODUCTS", nowhere)
+    assert not shop.lake.exists()
+
+
+def test_scheduler_that_does_not_answer(shop, monkeypatch):
+    """Port 1 of this machine: nothing has listened there since the seventies."""
+    write_inputs(shop, seed=1, products=5)
+    monkeypatch.setattr(dask_tasks, "CONNECT_SECONDS", 0.5)
+    address = "tcp://127.0.0.1:1"
+    result = CliRunner().invoke(flatten.main, env=shop.environment(DASK_SCHEDULER=address))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(f"error: no Dask scheduler answers at {address}: ")
+    assert result.stderr.count("\n") == 1
+    assert not (shop.lake / "current.json").exists()
+
+
+def flatten_here(shop: Shop) -> str:
+    """Flatten in this process; returns the run."""
+    return flatten_in_process(str(shop.transactions), str(shop.products), str(shop.lake))["run"]
+
+
+def test_the_newest_three_runs_are_kept(shop):
+    write_inputs(shop, seed=1, products=5)
+    runs = [flatten_here(shop) for _ in range(6)]
+    assert {path.name for path in (shop.lake / "runs").iterdir()} == set(runs[-RUNS_KEPT:])
+    assert shop.manifest()["run"] == runs[-1]
+    assert RUNS_KEPT == 3
+
+
+def test_leftovers_of_killed_runs_go_when_they_are_old(shop):
+    write_inputs(shop, seed=1, products=5)
+    day = datetime(2020, 2, 29, tzinfo=UTC).strftime(RUN_TIME_FORMAT)
+    old, fresh, foreign = f"{day}-0123abcd", new_run(), "notes"
+    for name in (old, fresh, foreign):
+        (shop.lake / "runs" / name / "line_items").mkdir(parents=True)
+        (shop.lake / "runs" / name / "line_items" / "part-00000.parquet").touch()
+    run = flatten_here(shop)
+    assert {path.name for path in (shop.lake / "runs").iterdir()} == {fresh, foreign, run}
+
+
+def test_two_flattens_at_the_same_time(shop):
+    write_inputs(shop, seed=1)
+    command = [*FLATTEN, "--block-size", 4096]
+    both = [start(shop, command) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    runs = sorted(path.name for path in (shop.lake / "runs").iterdir())
+    assert len(runs) == 2
+    current = shop.manifest()
+    assert current["run"] in runs
+    for run in runs:
+        manifest = json.loads((shop.lake / "runs" / run / "manifest.json").read_text())
+        assert manifest == current | {"run": run}
+        parts = shop.lake / "runs" / run / "line_items"
+        assert pq.read_table(parts).num_rows == 3 * 300 * 4
+
+
+def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):
+    """Two flattens that end together find the same old runs; one of them is too late."""
+    write_inputs(shop, seed=1, products=5)
+    for day in range(1, 6):
+        run = shop.lake / "runs" / f"2020010{day}T000000-0123abcd"
+        run.mkdir(parents=True)
+        (run / "manifest.json").write_text("{}")
+    remove = LocalFileSystem.rm
+
+    def remove_after_the_other(self: LocalFileSystem, path: str, recursive: bool) -> None:
+        remove(self, path, recursive=recursive)
+        remove(self, path, recursive=recursive)
+
+    monkeypatch.setattr(LocalFileSystem, "rm", remove_after_the_other)
+    prune(str(shop.lake), "20200105T000000-0123abcd")
+    assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT
+
+
+def test_nothing_is_removed_while_the_export_cannot_be_read(shop, monkeypatch, capsys):
+    """It names a run that must stay; the new run is current all the same."""
+
+    def away(_: object) -> None:
+        raise PermissionError("away")
+
+    write_inputs(shop, seed=1, products=10)
+    inputs = [str(path) for path in (shop.transactions, shop.products, shop.lake)]
+    flatten_in_process(*inputs)
+    shop.export.write_bytes(b"")
+    monkeypatch.setattr("lake.pq.read_metadata", away)
+    for _ in range(RUNS_KEPT + 1):
+        manifest = flatten_in_process(*inputs)
+    assert shop.manifest()["run"] == manifest["run"]
+    assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT + 2
+    assert (
+        "warning: old runs could not be removed: PermissionError: away" in capsys.readouterr().err
+    )

@@ -1,0 +1,454 @@
+"""Input files: which are found, which are refused and how, how they are cut, what leads back.
+
+A refused input is one line on standard error and an exit status, and leaves the lake as it was.
+Cutting a file into blocks of any size reads every record once, with the same order id, and the
+order id leads back to the record in its file.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bought_together.errors import CannotRun
+from bought_together.ingest import byte_ranges
+from bought_together.ingest.byte_ranges import array_elements, plan_ranges, read_lines
+from bought_together.ingest.inputs import find_files, look_at
+from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS
+from bought_together.ingest.run import flatten
+
+BOM = b"\xef\xbb\xbf"
+SAMPLE = [
+    {
+        "date": "2017.04.06 12:09:32",
+        "itemList": [{"item": f"ITEM_{i}", "quantity": i}],
+        "store": "1",
+    }
+    for i in range(8)
+]
+LINES = [json.dumps(record).encode() for record in SAMPLE]
+TEXT = b"".join(line + b"\n" for line in LINES)
+ARRAY = b"[" + b",".join(LINES) + b"]"
+BLOCK_SIZES = [1, 2, 7, 64, 1000, 1 << 20]
+
+
+def corrupt_gzip() -> bytes:
+    """Return a .gz whose compressed text is damaged in the middle."""
+    text = b"".join(hashlib.sha256(line).hexdigest().encode() + line for line in LINES * 50)
+    packed = bytearray(gzip.compress(text, mtime=0))
+    packed[len(packed) // 2 :] = bytes(byte ^ 0xFF for byte in packed[len(packed) // 2 :])
+    return bytes(packed)
+
+
+def flatten_shop(shop, transactions: object = None, **settings: Any) -> dict[str, int]:
+    """Flatten the shop's files, whatever share of them is bad, and return the counts."""
+    if not shop.products.exists():
+        shop.write_products(["ITEM_1\tC\tName"])
+    paths = (str(transactions or shop.transactions), str(shop.products), str(shop.lake))
+    manifest = flatten(*paths, **{"max_reject_fraction": 1, **settings})
+    return manifest["counts"]["transactions"]
+
+
+def product_ids(shop) -> Counter[str]:
+    return Counter(shop.table("line_items")["product_id"].to_pylist())
+
+
+ONCE = Counter(f"ITEM_{i}" for i in range(8))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "times"),
+    [
+        pytest.param("transactions.txt", TEXT, 1, id="text"),
+        pytest.param("transactions.txt.gz", gzip.compress(TEXT), 1, id="gz"),
+        pytest.param("transactions.txt", gzip.compress(TEXT), 1, id="gz-without-suffix"),
+        pytest.param("transactions.gz", TEXT, 1, id="suffix-gz-without-gz"),
+        pytest.param("transactions", gzip.compress(TEXT) * 3, 3, id="gz-of-several-members"),
+        pytest.param(
+            "t", gzip.compress(TEXT[:100]) + gzip.compress(TEXT[100:]), 1, id="gz-cut-in-a-line"
+        ),
+        pytest.param("t", gzip.compress(b"") + gzip.compress(TEXT), 1, id="gz-first-member-empty"),
+        pytest.param("t", gzip.compress(TEXT) + bytes(512), 1, id="gz-padded-with-zeros"),
+        pytest.param("t", gzip.compress(BOM + TEXT), 1, id="gz-with-bom"),
+        pytest.param("my transactions.txt", TEXT, 1, id="space"),
+        pytest.param("transactions[1].txt", TEXT, 1, id="brackets"),
+        pytest.param("transactions*?.txt", TEXT, 1, id="glob-characters"),
+        pytest.param('it\'s "quoted" $HOME `x`.txt', TEXT, 1, id="quotes"),
+        pytest.param("#1 100% {a}.txt", TEXT, 1, id="other-characters"),
+        pytest.param("transações 🛒.txt", TEXT, 1, id="accents-and-emoji"),
+    ],
+)
+def test_a_file_is_read_whatever_its_name_and_compression(shop, name, data, times):
+    path = shop.folder / name
+    path.write_bytes(data)
+    counts = flatten_shop(shop, path, block_size=150)
+    assert counts["records_read"] == counts["records_kept"] == times * len(LINES)
+    assert product_ids(shop) == Counter(dict.fromkeys(ONCE, times))
+    assert [file["path"] for file in shop.manifest()["files"]] == [str(path)]
+
+
+def test_files_are_named_by_commas_and_globs_in_order_and_each_counts_once(tmp_path, monkeypatch):
+    for name in ("b.txt", "a.txt", "c[1].txt", "d.gz", "e,f.gz"):
+        (tmp_path / name).write_bytes(TEXT)
+    (tmp_path / "sub.txt").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def names(patterns: str) -> list[str]:
+        return [str(Path(path).relative_to(tmp_path)) for path in find_files(patterns, "FILES")]
+
+    assert names("b.txt,a.txt") == ["b.txt", "a.txt"]
+    assert names(" b.txt , a.txt ,") == ["b.txt", "a.txt"]
+    assert names("*.txt") == ["a.txt", "b.txt", "c[1].txt"]
+    assert names("d.gz,*.txt,?.txt") == ["d.gz", "a.txt", "b.txt", "c[1].txt"]
+    assert names("c[1].txt") == ["c[1].txt"]
+    assert names("e*.gz") == ["e,f.gz"]
+    assert names(f"b.txt,{tmp_path}/b.txt,./b.txt,b.*") == ["b.txt"]
+
+
+@pytest.mark.parametrize(
+    "other", ["{folder}/./t.txt", "{folder}//t.txt", "{folder}/../{name}/t.txt"]
+)
+def test_a_file_spelled_in_two_ways_counts_once(shop, other):
+    path = shop.folder / "t.txt"
+    path.write_bytes(TEXT)
+    other = other.format(folder=shop.folder, name=shop.folder.name)
+    assert flatten_shop(shop, f"{path},{other}")["records_read"] == len(LINES)
+
+
+def test_an_empty_file_among_others_adds_nothing(shop):
+    names = ["empty.txt", "empty.gz", "empty.json", "full.txt"]
+    texts = [b"", gzip.compress(b""), b" [ ]\n", TEXT]
+    for name, text in zip(names, texts, strict=True):
+        (shop.folder / name).write_bytes(text)
+    counts = flatten_shop(shop, ",".join(str(shop.folder / name) for name in names))
+    assert counts["records_read"] == len(LINES)
+    assert {file["number"]: file["bytes"] for file in shop.manifest()["files"]} == {
+        number: len(text) for number, text in enumerate(texts)
+    }
+
+
+@pytest.mark.parametrize("as_array", [False, True], ids=["lines", "array"])
+@pytest.mark.parametrize(
+    "ids", [["11", "7", "0", "-3"], ["11", "1.50", "-0", "12345678901234567890"]]
+)
+def test_numeric_ids_stay_as_written(shop, ids, as_array):
+    records = [f'{{"itemList": [{{"item": {item}}}], "store": {item}}}' for item in ids] * 500
+    text = "[" + ",".join(records) + "]" if as_array else "\n".join(records)
+    shop.transactions.write_text(text)
+    assert flatten_shop(shop)["records_kept"] == len(records)
+    line_items = shop.table("line_items").to_pylist()
+    found = Counter((row["product_id"], row["store_id"]) for row in line_items)
+    assert found == Counter({(item, item): 500 for item in ids})
+
+
+def make_unreadable(path: Path) -> None:
+    """Make a file that cannot be read; a socket where permissions bind nobody (root)."""
+    path.write_bytes(TEXT)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        path.unlink()
+        back = Path.cwd()
+        os.chdir(path.parent)  # a socket's path is short
+        with socket.socket(socket.AF_UNIX) as unreadable:
+            unreadable.bind(path.name)
+        os.chdir(back)
+
+
+REFUSED = {
+    "corrupt-gz": (corrupt_gzip(), "cannot read .*transactions.txt: error: Error -3"),
+    "truncated-gz": (gzip.compress(TEXT * 100)[:-20], "cannot read .*transactions.txt.*ended"),
+    "gz-header-alone": (gzip.compress(TEXT)[:12], "cannot read .*transactions.txt"),
+    "gz-then-rubbish": (gzip.compress(TEXT) + b"rubbish", "cannot read .*transactions.txt"),
+    "gz-with-wrong-checksum": (
+        gzip.compress(TEXT)[:-8] + bytes(8),
+        "cannot read .*transactions.txt",
+    ),
+    "gz-truncated-array": (gzip.compress(ARRAY)[:-9], "cannot read .*transactions.txt"),
+    "empty-file": (b"", "no record"),
+    "empty-gz": (gzip.compress(b""), "no record"),
+    "empty-array": (b"[]", "no record"),
+    "array-cut-off": (ARRAY[:-30], "transactions.txt: not one JSON array: broken after 7 elements"),
+    "array-never-closed": (ARRAY[:-1], "not one JSON array: broken after 7 elements"),
+    "array-broken-in-the-middle": (
+        ARRAY.replace(b', "store": "1"}', b', "store": ', 4),
+        "broken after 0",
+    ),
+    "array-then-rubbish": (ARRAY + b" rubbish", "broken after 8 elements"),
+    "array-then-rubbish-far-behind": (ARRAY + b" " * (3 << 20) + b"{}", "broken after 8 elements"),
+    "array-then-another": (ARRAY + ARRAY, "broken after 8 elements"),
+    "array-then-lines": (ARRAY + b"\n" + TEXT, "broken after 8 elements"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_broken_file_cannot_be_run(shop, data, message):
+    shop.transactions.write_bytes(data)
+    with pytest.raises(CannotRun, match=message):
+        flatten_shop(shop)
+    assert not (shop.lake / "current.json").exists()
+
+
+def test_a_path_that_names_no_file_cannot_be_run(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for pattern, message in {
+        "missing.txt": "missing.txt does not exist",
+        "missing[1].txt": r"missing\[1\].txt matches no file",
+        "*.txt": r"\*.txt matches no file",
+        "folder": "folder is a folder",
+        "fold*": r"fold\* matches no file",
+        "missing/*.txt": r"\*.txt matches no file",
+    }.items():
+        with pytest.raises(CannotRun, match=f"^FILES .*{message}"):
+            find_files(f"{tmp_path}/{pattern}", "FILES")
+    for nothing in ("", ",", " , "):
+        with pytest.raises(CannotRun, match="no FILES named"):
+            find_files(nothing, "FILES")
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    make_unreadable(tmp_path / "locked.txt")
+    with pytest.raises(CannotRun, match=r"cannot read .*locked\.txt"):
+        look_at([str(tmp_path / "locked.txt")])
+
+
+COMMAND_LINE = {
+    "missing-file": (lambda shop: None, 2, "TRANSACTIONS .*transactions.txt does not exist"),
+    "folder": (lambda shop: shop.transactions.mkdir(), 2, "transactions.txt is a folder"),
+    "unreadable": (
+        lambda shop: make_unreadable(shop.transactions),
+        2,
+        "cannot read .*transactions.txt",
+    ),
+    "empty-file": (
+        lambda shop: shop.transactions.write_bytes(b""),
+        2,
+        "TRANSACTIONS hold no record",
+    ),
+    "corrupt-gz": (
+        lambda shop: shop.transactions.write_bytes(corrupt_gzip()),
+        2,
+        "cannot read .*transactions",
+    ),
+    "broken-array": (
+        lambda shop: shop.transactions.write_bytes(ARRAY[:-9]),
+        2,
+        "not one JSON array",
+    ),
+    "bad-records": (
+        lambda shop: shop.transactions.write_bytes(TEXT + b"{\n"),
+        1,
+        "1 of 9 records were rejected",
+    ),
+    "no-usable-record": (
+        lambda shop: shop.transactions.write_bytes(b"null\n"),
+        1,
+        "1 of 1 records",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "status", "message"), COMMAND_LINE.values(), ids=COMMAND_LINE)
+def test_the_program_says_what_is_wrong_in_one_line_and_leaves_the_lake(
+    shop, spoil, status, message
+):
+    good = shop.folder / "good.txt"
+    good.write_bytes(TEXT)
+    flatten_shop(shop, good)
+    before = (shop.lake / "current.json").read_bytes()
+    spoil(shop)
+    finished = shop.run("flatten")
+    assert finished.returncode == status
+    assert re.fullmatch(r"error: [^\n]+\n", finished.stderr)
+    assert re.search(message, finished.stderr)
+    assert (shop.lake / "current.json").read_bytes() == before
+    assert product_ids(shop) == ONCE
+
+
+def test_a_glob_that_matches_nothing_is_one_line_too(shop):
+    shop.write_products(["ITEM_1\tC\tName"])
+    finished = shop.run("flatten", TRANSACTIONS=shop.folder / "transactions-2017*.txt")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: TRANSACTIONS ")
+    assert finished.stderr.endswith("transactions-2017*.txt matches no file\n")
+    assert finished.stdout == ""
+    assert not shop.lake.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(ARRAY, id="compact"),
+        pytest.param(json.dumps(SAMPLE, indent=4).encode(), id="pretty"),
+        pytest.param(
+            json.dumps(SAMPLE, indent="\t").replace("\n", "\r\n").encode(), id="pretty-crlf"
+        ),
+        pytest.param(b"[\n" + b",\n".join(LINES) + b"\n]\n", id="element-a-line"),
+        pytest.param(b"\n  [ " + b" , ".join(LINES) + b" ] \r\n ", id="spaces"),
+        pytest.param(BOM + ARRAY, id="bom"),
+        pytest.param(gzip.compress(ARRAY), id="gz"),
+        pytest.param(
+            gzip.compress(BOM + json.dumps(SAMPLE, indent=1).encode()), id="gz-bom-pretty"
+        ),
+    ],
+)
+@pytest.mark.parametrize("characters_read", [1, 5, 1 << 20])
+def test_an_array_gives_its_elements_with_their_numbers(shop, monkeypatch, text, characters_read):
+    monkeypatch.setattr(byte_ranges, "CHARACTERS_READ", characters_read)
+    shop.transactions.write_bytes(text)
+    counts = flatten_shop(shop, block_size=10)
+    assert counts["records_read"] == counts["records_kept"] == len(SAMPLE)
+    line_items = shop.table("line_items").to_pylist()
+    found = {row["order_id"]: (row["product_id"], row["quantity"]) for row in line_items}
+    assert found == {number: (f"ITEM_{number}", float(number)) for number in range(8)}
+
+
+ELEMENTS = {
+    "nan": (b'{"itemList": [{"item": "B", "quantity": NaN}]}', "line: quantity is not finite"),
+    "nan-ignored": (b'{"itemList": [], "x": [NaN, -Infinity]}', None),
+    "not-utf8": (b'{"itemList": [{"item": "caf\xe9"}]}', "record: not UTF-8"),
+    "lone-surrogate": (
+        rb'{"itemList": [{"item": "\ud83d"}]}',
+        "line: item holds half a surrogate pair",
+    ),
+    "no-json": (b'{"itemList": [], "x": tru}', "record: not JSON"),
+    "missing-between-commas": (b"", "record: not JSON"),
+    "two-without-a-comma": (b"{} {}", "record: more than one record on the line"),
+    "null": (b"null", "record: not an object"),
+    "true": (b"true", "record: not an object"),
+    "number": (b"12.5e3", "record: not an object"),
+    "text": (b'"],[{}"', "record: not an object"),
+    "list": (b'[{"item": "B"}]', "record: not an object"),
+    "5000-digits": (b'{"itemList": [], "x": %s}' % (b"9" * 5000), None),
+    "accents-and-emoji": ('{"itemList": [], "x": "é 🛒 \u2028"}'.encode(), None),
+    "nested-2000": (b'{"itemList": [], "x": %s}' % (b"[" * 2000 + b"]" * 2000), None),
+    "5-mb": (b'{"itemList": [], "x": "%s"}' % (b"x" * 5_000_000), None),
+}
+
+
+@pytest.mark.parametrize(("element", "reason"), ELEMENTS.values(), ids=ELEMENTS)
+def test_an_odd_element_of_an_array_spoils_no_other(shop, element, reason):
+    shop.transactions.write_bytes(b"[" + LINES[0] + b", " + element + b" ,\n" + LINES[1] + b"]")
+    counts = flatten_shop(shop)
+    assert counts["records_read"] == 3
+    assert counts["records_touched"] == (reason is not None)
+    assert product_ids(shop) == Counter(["ITEM_0", "ITEM_1"])
+    rejects = shop.table("rejects").to_pylist()
+    found = [(row["line_number"], row["byte_offset"], row["reason"]) for row in rejects]
+    assert found == ([] if reason is None else [(None, 1, reason)])
+
+
+def test_a_comma_at_the_end_of_an_array_is_an_element_that_is_missing(shop):
+    shop.transactions.write_bytes(b"[" + LINES[0] + b", ]")
+    counts = flatten_shop(shop)
+    assert (counts["records_read"], counts["records_rejected"]) == (2, 1)
+
+
+@pytest.mark.parametrize("element", [b"12", b"1.5e10", b"-Infinity", b"true", b'"\\ud83d\\ude00"'])
+def test_an_element_is_whole_wherever_the_reading_stops(tmp_path, monkeypatch, element):
+    path = tmp_path / "array.json"
+    path.write_bytes(b"[{}, " + element + b", {}]")
+    for characters_read in range(1, 20):
+        monkeypatch.setattr(byte_ranges, "CHARACTERS_READ", characters_read)
+        found = list(array_elements(look_at([str(path)])[0]))
+        assert found == [(0, b"{}"), (1, element), (2, b"{}")]
+
+
+def test_an_array_of_many_elements_is_written_in_parts_and_loses_none(shop, monkeypatch):
+    monkeypatch.setattr("ingest.ARRAY_ELEMENTS_A_PART", 3)
+    shop.transactions.write_bytes(ARRAY[:-1] + b", null, null" + b"]")
+    counts = flatten_shop(shop)
+    assert (counts["records_read"], counts["records_rejected"]) == (10, 2)
+    assert product_ids(shop) == ONCE
+    rejects = shop.table("rejects").to_pylist()
+    assert sorted(row["byte_offset"] for row in rejects) == [8, 9]
+
+
+ODD_LINES = [LINES[0], b"", b"null", LINES[1], b"  ", b"{", LINES[2], b"\xff", LINES[3], LINES[4]]
+CUT = {
+    "as-usual": TEXT,
+    "without-a-line-end-at-the-end": TEXT.rstrip(),
+    "bom": BOM + TEXT,
+    "crlf": TEXT.replace(b"\n", b"\r\n"),
+    "bom-and-crlf": BOM + TEXT.replace(b"\n", b"\r\n"),
+    "blank-lines": b"\n\n" + TEXT.replace(b"\n", b"\n\n") + b"\n\n",
+    "rejects": b"\n".join(ODD_LINES),
+    "rejects-crlf-and-bom": BOM + b"\r\n".join(ODD_LINES) + b"\r\n",
+    "a-line-longer-than-most": TEXT + b'{"itemList": [], "x": "%s"}\n' % (b"x" * 5000) + TEXT,
+    "line-ends-alone": b"\n" * 70,
+    "one-byte": b"1",
+    "bom-alone": BOM,
+}
+
+
+def records_of(text: bytes) -> list[tuple[int, int, bytes]]:
+    """Return (line number from 1, byte offset, line) of each line with text."""
+    offset = len(BOM) if text.startswith(BOM) else 0
+    found = []
+    for number, line in enumerate(text[offset:].split(b"\n"), start=1):
+        if line.strip():
+            found.append((number, offset, line))
+        offset += len(line) + 1
+    return found
+
+
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("text", CUT.values(), ids=CUT)
+def test_ranges_hold_every_line_once_and_in_order(tmp_path, text, packed, block_size):
+    path = tmp_path / "transactions.txt"
+    path.write_bytes(gzip.compress(text) if packed else text)
+    ranges = plan_ranges(look_at([str(path)]), block_size)
+    assert packed or all(part.stop - part.start <= block_size for part in ranges)
+    blocks = [block for part in ranges for block in read_lines(part, block_size)]
+    found = [(block, *record) for block in blocks for record in records_of(block.data)]
+    lines = [(block.offset + offset, line) for block, _, offset, line in found]
+    assert lines == [(offset, line) for _, offset, line in records_of(text)]
+    assert b"".join(block.data for block in blocks) == text.removeprefix(BOM)
+
+
+@pytest.mark.parametrize("block_size", [2, 64, 1000])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("text", [CUT["rejects"], CUT["rejects-crlf-and-bom"]], ids=["lf", "crlf"])
+def test_order_ids_and_line_numbers_lead_back_whatever_the_block_size(
+    shop, text, packed, block_size
+):
+    first = shop.folder / "first.txt"
+    first.write_bytes(TEXT)
+    shop.transactions.write_bytes(gzip.compress(text) if packed else text)
+    flatten_shop(shop, f"{first},{shop.transactions}", block_size=block_size)
+    texts = [TEXT, text]
+    paths = [file["path"] for file in shop.manifest()["files"]]
+    assert paths == [str(first), str(shop.transactions)]
+    for row in shop.table("line_items").to_pylist():
+        number, offset = divmod(row["order_id"], 1 << ORDER_ID_OFFSET_BITS)
+        record = json.loads(texts[number][offset:].split(b"\n")[0])
+        assert record["itemList"][0]["item"] == row["product_id"]
+    expected = {
+        (number, offset, line.decode("utf-8", "backslashreplace"))
+        for number, offset, line in records_of(text)
+        if not line.startswith(b'{"date"')
+    }
+    rejects = shop.table("rejects").to_pylist()
+    assert {row["source_file"] for row in rejects} == {str(shop.transactions)}
+    found = [(row["line_number"], row["byte_offset"], row["raw_text"]) for row in rejects]
+    assert (len(found), set(found)) == (len(expected), expected)
+    first_reject = shop.manifest()["rejects"][0]
+    assert (first_reject["line_number"], first_reject["byte_offset"]) == min(expected)[:2]
+
+
+def test_order_ids_do_not_change_with_block_size_or_reader(shop):
+    shop.transactions.write_bytes(CUT["rejects"] + b"\n" + TEXT)
+    found = []
+    for settings in ({}, {"block_size": 50}, {"block_size": 333}, {"fast": False}):
+        flatten_shop(shop, **settings)
+        rows = shop.table("line_items").to_pylist()
+        found.append(sorted((row["order_id"], row["product_id"]) for row in rows))
+    assert len(found[0]) == 13
+    assert all(rows == found[0] for rows in found)

@@ -1,0 +1,112 @@
+"""What the README and docs show is what the programs print, and nothing is left undocumented."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.flatten import main as flatten_command
+from scripts.serve import main as serve_command
+from tests.service.test_serve import running
+from tests.support.shop import ROOT, Shop
+
+REQUEST = "curl '127.0.0.1:8000/v1/products/5010/recommendations?limit=1'"
+README = (ROOT / "README.md").read_text()
+
+
+def console_examples() -> dict[str, str]:
+    """Return command -> output of the README's console blocks."""
+    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", README, re.DOTALL)
+    return dict(blocks)
+
+
+def settle(text: str) -> str:
+    """Take out what differs from run to run: durations, and blank lines at the ends."""
+    return re.sub(r"\d+\.\d s\b", "N s", text).strip()
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path) -> Shop:
+    """A shop for the sample's lake and warehouse, in a folder of the test's own."""
+    return Shop(tmp_path_factory.mktemp("sample"), dbt_folder)
+
+
+@pytest.fixture(scope="module")
+def printed(sample: Shop) -> str:
+    """What `make build` prints of the sample, once it is built."""
+    return make(sample, "build")
+
+
+def make(sample: Shop, *arguments: str) -> str:
+    """Run make on the sample inputs; the lake and warehouse show up under the default paths."""
+    environment = sample.environment()
+    del environment["TRANSACTIONS"], environment["PRODUCTS"]
+    command = ["make", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.replace(f"{sample.folder}/", "data/")
+
+
+def test_build_and_lookup_print_what_the_readme_shows(sample: Shop, printed: str) -> None:
+    examples = console_examples()
+    assert list(examples) == ["make lookup PRODUCT=5010", "make build", REQUEST]
+    assert settle(printed).endswith(settle(examples["make build"]))
+    assert settle(make(sample, "lookup", "PRODUCT=5010")) == settle(
+        examples["make lookup PRODUCT=5010"]
+    )
+
+
+@pytest.mark.usefixtures("printed")
+def test_request_of_the_readme_gives_its_answer(sample: Shop) -> None:
+    with running(sample) as service:
+        service.wait_for(200)
+        answer = service.get(REQUEST.partition("8000")[2].rstrip("'"))[2]
+    assert answer == json.loads(console_examples()[REQUEST])
+
+
+@pytest.mark.usefixtures("printed")
+def test_query_of_the_readme_gives_its_table(sample: Shop) -> None:
+    query, table = re.search(r"```sql\n(.*?)```\n\n(.*?)\n\n", README, re.DOTALL).groups()
+    shown = [line.strip("|").split("|") for line in table.splitlines()[2:]]
+    found = [[str(value) for value in row] for row in sample.query(query)]
+    assert found == [[cell.strip() for cell in row] for row in shown]
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "data/README.md"]
+    for page in [*pages, *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").glob("*/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_model_is_in_the_picture() -> None:
+    for model in (ROOT / "models").rglob("*.sql"):
+        assert model.stem in README
+
+
+def test_every_reason_for_a_reject_is_documented() -> None:
+    documented = (ROOT / "docs/input.md").read_text()
+    sources = "".join(
+        (ROOT / f"bought_together/ingest/{name}.py").read_text()
+        for name in ("records", "blocks", "products")
+    )
+    reasons = re.findall(r'"((?:record|line|product): [^"{]+)"', sources)
+    assert len(reasons) > 10
+    for reason in reasons:
+        assert f"`{reason}`" in documented
+
+
+def test_every_setting_is_documented() -> None:
+    settings = {option.envvar for option in flatten_command.params if option.envvar}
+    settings |= {"DUCKDB_PATH", "DUCKDB_THREADS", "DUCKDB_MEMORY_LIMIT", "PAIR_ENGINE"}
+    settings |= {option.envvar for option in serve_command.params if option.envvar} | {"REDIS_URL"}
+    for setting in settings:
+        assert f"`{setting}`" in README

@@ -1,0 +1,323 @@
+"""The storefront shows any product as it is, links to every one, and says plainly what is missing.
+
+The lakes are written by hand, so that a test owns every id, name and count. Pages are read as a
+browser reads them: by their elements, and along their links.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from starlette.testclient import TestClient
+
+from bought_together.ingest.products import PRODUCTS
+from bought_together.service.app import create_app
+from bought_together.service.backends import LakeSource, Unavailable
+from tests.service.test_recommend import EXPORT
+from tests.support.shop import Shop
+
+HOSTILE = "</title><script>alert(1)</script> & \"quoted\" 'name' {{ 7 * 7 }}"
+ODD_IDS = [
+    ".",
+    "..",
+    "../../etc/passwd",
+    "/",
+    "//example.org/",
+    "a/b/",
+    "?id=x&id=y#z",
+    "100%",
+    "%2e%2e",
+    "%",
+    "a b  c",
+    "a+b",
+    "\"><img src=x onerror='alert(1)'>",
+    "javascript:alert(1)",
+    "\N{CHEESE WEDGE}",
+    "Äpfel",
+    "عسل",
+    "x" * 500,
+]
+
+
+class Page(HTMLParser):
+    """A page's elements: (tag, attributes, all text inside), in the order in which they end."""
+
+    VOID = frozenset({"meta", "link", "input"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str], list[str]]] = []
+        self.elements: list[tuple[str, dict[str, str], str]] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag in self.VOID:
+            self.elements.append((tag, dict(attrs), ""))
+        else:
+            self.open.append((tag, dict(attrs), []))
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.elements.append((tag, dict(attrs), ""))
+
+    def handle_data(self, data: str) -> None:
+        for _, _, texts in self.open:
+            texts.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        opened, attributes, texts = self.open.pop()
+        assert opened == tag
+        self.elements.append((tag, attributes, "".join(texts).strip()))
+
+    def texts(self, tag: str) -> list[str]:
+        return [text for name, _, text in self.elements if name == tag]
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [found[attribute] for name, found, _ in self.elements if name == tag]
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Text -> address of the links to products."""
+        return {
+            text: found["href"]
+            for name, found, text in self.elements
+            if name == "a" and found["href"].startswith("/product")
+        }
+
+
+@dataclass
+class Site:
+    """A lake and the pages made of it."""
+
+    shop: Shop
+    products: list[tuple[str, str, str]] = field(default_factory=list)
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add(self, product_id: str, name: str = "", category: str = "") -> None:
+        self.products.append((product_id, category, name))
+
+    def recommend(self, product_id: str, *others: tuple[str, int]) -> None:
+        """`others` are of the product list, with their counts, best first."""
+        listed = {product_id: (name, category) for product_id, category, name in self.products}
+        self.rows += [
+            (product_id, rank, other, *listed[other], count)
+            for rank, (other, count) in enumerate(others, 1)
+        ]
+
+    def open(self) -> TestClient:
+        """Write the lake, and return a client of the service that has loaded it."""
+        folder = self.shop.lake / "runs" / "run"
+        (folder / "products").mkdir(parents=True)
+        tables = [
+            (PRODUCTS, self.products, folder / "products" / "part-00000.parquet"),
+            (EXPORT, self.rows, self.shop.export),
+        ]
+        for schema, rows, path in tables:
+            records = [dict(zip(schema.names, row, strict=True)) for row in rows]
+            pq.write_table(pa.Table.from_pylist(records, schema), path)
+        (self.shop.lake / "current.json").write_text(json.dumps({"run": "run"}))
+        source = LakeSource(str(self.shop.lake))
+        asyncio.run(source.refresh())
+        return TestClient(create_app(source))
+
+
+@pytest.fixture
+def site(shop: Shop) -> Site:
+    return Site(shop)
+
+
+def read(client: TestClient, address: str, status: int = 200) -> Page:
+    response = client.get(address)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    return Page(response.text)
+
+
+def assert_harmless(page: Page) -> None:
+    """Nothing of the shop's own text has become an element, and the search is there."""
+    assert page.values("script", "src") == ["/static/suggest.js"]
+    assert page.texts("script") == [""]
+    assert not page.texts("img")
+    assert page.texts("label") == ["Search products by name or id"]
+    assert not [name for _, found, _ in page.elements for name in found if name.startswith("on")]
+
+
+def test_text_of_the_shop_stays_text(site):
+    site.add("hub", HOSTILE, "<b>C</b>")
+    site.add(HOSTILE, "Tea")
+    site.recommend("hub", (HOSTILE, 2))
+    site.recommend(HOSTILE, ("hub", 2))
+    client = site.open()
+    home = read(client, "/")
+    results = read(client, f"/?query={HOSTILE[:8]}")
+    product, other = read(client, "/product?id=hub"), read(client, home.links["Tea"])
+    missing = read(client, "/product?id=%3Cscript%3Ealert(2)%3C/script%3E", 404)
+    nothing = read(client, '/?query="><script>alert(3)</script>')
+    for page in (home, results, product, other, missing, nothing):
+        assert_harmless(page)
+    assert set(home.links) == set(results.links) == {HOSTILE, "Tea"}
+    assert product.texts("h1") == [HOSTILE]
+    assert product.texts("title")[0].startswith(HOSTILE)
+    assert "<b>C</b>" in product.texts("span")
+    assert list(other.links) == [HOSTILE]
+    assert "<script>alert(2)</script>" in missing.texts("code")
+    assert '"><script>alert(3)</script>' in nothing.values("input", "value")
+
+
+@pytest.mark.parametrize("product_id", ODD_IDS)
+def test_every_list_links_to_the_products_own_page(site, product_id):
+    site.add("hub", "Hub")
+    site.add(product_id, "Odd one", "ODD")
+    site.recommend("hub", (product_id, 3))
+    site.recommend(product_id, ("hub", 3))
+    client = site.open()
+    for start in ("/", "/?query=odd", "/product?id=hub"):
+        page = read(client, read(client, start).links["Odd one"])
+        assert page.texts("h1") == ["Odd one"]
+        assert page.texts("code")[0] == product_id
+        assert list(page.links) == ["Hub"]
+
+
+def test_a_product_page_shows_rank_name_category_and_baskets_with_both(site):
+    site.add("1", "Tea", "DRINKS")
+    site.add("2", "Milk", "DAIRY")
+    site.add("3", "Sugar", "PANTRY")
+    site.recommend("1", ("2", 3_000), ("3", 750))
+    page = read(site.open(), "/product?id=1")
+    assert page.texts("h2") == ["Frequently bought together"]
+    assert [text.split() for text in page.texts("li")] == [
+        ["1", "Milk", "2", "DAIRY", "3,000", "baskets"],
+        ["2", "Sugar", "3", "PANTRY", "750", "baskets"],
+    ]
+    parts = [found for _, found, _ in page.elements if found.get("class") == "part"]
+    assert [part["width"] for part in parts] == ["100.00%", "25.00%"]
+
+
+def test_a_product_without_a_name_goes_by_its_id(site):
+    site.add("7", "", "C")
+    site.add("8", " \u00a0 ", "C")
+    site.recommend("9", ("7", 2), ("8", 1))
+    client = site.open()
+    assert sorted(read(client, "/").links) == ["7", "8", "9"]
+    assert read(client, "/product?id=7").texts("h1") == ["7"]
+    not_listed = read(client, "/product?id=9")
+    assert not_listed.texts("h1") == ["9"]
+    assert list(not_listed.links) == ["7", "8"]
+    assert "not in the product list" in " ".join(not_listed.texts("p"))
+
+
+def test_a_product_without_recommendations_says_so(site):
+    site.add("1", "Truffles")
+    page = read(site.open(), "/product?id=1")
+    assert page.texts("h1") == ["Truffles"]
+    assert "Nothing yet" in " ".join(page.texts("p"))
+    assert not page.texts("li")
+
+
+@pytest.mark.parametrize("address", ["/product?id=TEA", "/product?id=", "/product"])
+def test_an_unknown_product_is_a_page_that_says_so(site, address):
+    site.add("tea", "Tea")
+    page = read(site.open(), address, 404)
+    assert page.texts("h1") == ["No such product"]
+    assert_harmless(page)
+
+
+def test_a_search_without_a_result_says_so_and_keeps_the_query(site):
+    site.add("1", "Tea")
+    page = read(site.open(), "/?query=coffee+beans")
+    assert "No product has" in " ".join(page.texts("p"))
+    assert page.values("input", "value") == ["coffee beans"]
+    assert not page.links
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 product"), (50, "50 products"), (51, "first")])
+def test_a_search_says_how_many_it_found_and_whether_there_are_more(site, count, told):
+    for number in range(count):
+        site.add(f"{number:03}", f"Tea {number:03}")
+    page = read(site.open(), "/?query=tea")
+    assert len(page.links) == min(count, 50)
+    assert told in " ".join(page.texts("p"))
+
+
+def test_a_query_of_any_length_is_answered(site):
+    site.add("1", "Tea")
+    assert read(site.open(), f"/?query={'tea+' * 1_000}x").links
+
+
+def test_pages_say_which_build_they_are_from(site):
+    site.add("1", "Tea")
+    client = site.open()
+    source = client.app.state.source
+    moment = source.current.built_at.replace(2026, 11, 4, 2, 38)
+    source.current = replace(source.current, built_at=moment)
+    for address in ("/", "/?query=tea", "/product?id=1"):
+        assert read(client, address).texts("time") == ["4 November 2026, 02:38 UTC"]
+
+
+@pytest.mark.parametrize("address", ["/", "/?query=tea", "/product?id=1"])
+def test_without_data_a_page_says_so_and_when_to_come_back(shop, address):
+    client = TestClient(create_app(LakeSource(str(shop.lake))))
+    page = read(client, address, 503)
+    assert page.texts("h1") == ["Nothing to show right now"]
+    assert int(client.get(address).headers["retry-after"]) > 0
+
+
+def test_a_product_page_says_so_when_the_store_is_away(site):
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loaded, name)
+
+        async def answers(self, product_ids: list[str]) -> list[bytes | None]:
+            raise Unavailable("secret.example:6379 does not answer")
+
+    site.add("1", "Tea")
+    client = site.open()
+    loaded = client.app.state.source.current
+    client.app.state.source.current = Away()
+    response = client.get("/product?id=1")
+    assert response.headers["cache-control"] == "no-store"
+    assert int(response.headers["retry-after"]) > 0
+    assert "secret" not in response.text
+    assert read(client, "/product?id=1", 503).texts("h1") == ["Nothing to show right now"]
+    assert read(client, "/").links, "the catalogue is in memory"
+
+
+@pytest.mark.parametrize("address", ["/", "/?query=tea", "/product?id=1", "/product?id=2", "/docs"])
+def test_head_answers_as_get_does(site, address):
+    site.add("1", "Tea")
+    client = site.open()
+    head, get = client.head(address), client.get(address)
+    assert (head.status_code, dict(head.headers)) == (get.status_code, dict(get.headers))
+
+
+def test_pages_use_files_of_this_service_alone_and_a_browser_may_hold_those(site):
+    kinds = {".js": "javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+    client = site.open()
+    for page in (read(client, "/"), read(client, "/docs")):
+        files = page.values("script", "src") + page.values("link", "href")
+        assert len(files) >= 3
+        for file in files:
+            response = client.get(file)
+            assert response.status_code == 200
+            assert response.headers["cache-control"] == "public, max-age=3600"
+            assert kinds[file[file.rindex(".") :]] in response.headers["content-type"]
+            held = client.get(file, headers={"If-None-Match": response.headers["etag"]})
+            assert held.status_code == 304
+
+
+def test_pages_are_not_part_of_the_api(site):
+    client = site.open()
+    paths = client.get("/openapi.json").json()["paths"]
+    assert "/v1/products" in paths
+    assert not {"/", "/product", "/docs"} & set(paths)
+
+
+@pytest.mark.parametrize("file", ["docs/redoc.standalone.js", "%2e%2e/app.py", "", "docs/"])
+def test_no_other_files_are_served(site, file):
+    assert site.open().get(f"/static/{file}").status_code == 404

@@ -1,0 +1,291 @@
+"""A publish is whole or has not happened, wherever it ends; and every reader gives one answer."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from bought_together.errors import CannotRun
+from bought_together.export.answers import encode_answers
+from bought_together.export.read import read_published
+from bought_together.export.redis_versions import CURRENT, PARTS, UNFINISHED_KEPT_SECONDS, key
+from bought_together.export.redis_versions import publish as publish_version
+from bought_together.service.backends import LakeSource
+from tests.pipeline.test_faults import assert_one_line, kill_when, start
+from tests.pipeline.test_oracle import real
+from tests.service.test_serve import Valkey, publish, running
+from tests.service.test_service import LISTED, ROWS, path_of, serving, write_lake
+from tests.support.shop import ROOT, Shop
+
+HOUR = 3600
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def valkey(server: Valkey) -> Valkey:
+    server.client().flushall()
+    return server
+
+
+def build(shop: Shop, number: int) -> None:
+    """A build that differs from all others in the count of one pair."""
+    write_lake(shop, [*ROWS[:2], (*ROWS[2][:5], number)], LISTED, build=number)
+
+
+def current(valkey: Valkey) -> str:
+    return valkey.client().get(CURRENT)
+
+
+def assert_whole(valkey: Valkey) -> int:
+    """What is current is complete, of one build and stays; what is not goes; returns the build."""
+    client = valkey.client()
+    published_id = current(valkey)
+    manifest = json.loads(client.get(key(published_id, "manifest")))
+    answers = client.hgetall(key(published_id, "answers"))
+    assert len(answers) == manifest["products"] == len(LISTED)
+    number = json.loads(answers["11"])["recommendations"][0]["copurchase_count"]
+    assert manifest["built_at"].startswith(f"2026-01-{number:02d}T")
+    for name in client.scan_iter("*"):
+        stays = name == CURRENT or name in [key(published_id, part) for part in PARTS]
+        assert (client.ttl(name) == -1) == stays, name
+    return number
+
+
+class Killed(BaseException):
+    """Ends a publish as a kill would: nobody catches it."""
+
+
+class Fragile(redis.Connection):
+    """A connection over which a number of commands can be sent; then the program dies."""
+
+    left = 0
+    dies_before_sending = True
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        Fragile.left -= 1
+        if Fragile.left < 0 and self.dies_before_sending:
+            raise Killed
+        super().send_packed_command(command, check_health)
+        if Fragile.left < 0:
+            raise Killed
+
+
+# Of the dead connection's pipeline, which would like to say good-bye.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("dies_before_sending", [True, False])
+def test_killed_at_any_command_a_whole_version_is_current(
+    shop, valkey, monkeypatch, dies_before_sending
+):
+    build(shop, 1)
+    publish(shop, valkey)
+    build(shop, 2)
+    monkeypatch.setattr(Fragile, "dies_before_sending", dies_before_sending)
+    published = read_published(str(shop.lake))
+    found = []
+    for commands in range(100):
+        Fragile.left = commands
+        pool = redis.ConnectionPool(connection_class=Fragile, port=valkey.port)
+        client = redis.Redis(connection_pool=pool)
+        try:
+            batches = encode_answers(published)
+            publish_version(client, published.version, published.built_at, batches, HOUR)
+        except Killed:
+            found.append(assert_whole(valkey))
+        else:
+            break
+    assert assert_whole(valkey) == 2
+    assert len(found) > 5 and set(found[:5]) == {1}
+
+
+def test_killed_for_real_the_old_version_is_current_and_the_next_publish_works(shop, valkey):
+    build(shop, 1)
+    publish(shop, valkey)
+    lake = replace(shop, folder=shop.folder / "large")
+    rows = [(str(number), 1, "011", "Milk", "M", 1) for number in range(200_000)]
+    lake.folder.mkdir()
+    write_lake(lake, rows, LISTED, build=3)
+
+    def is_half_written() -> bool:
+        keys = valkey.client().keys("bought-together:20260103*:answers")
+        return any(valkey.client().hlen(name) > 1000 for name in keys)
+
+    program = [sys.executable, ROOT / "scripts/publish.py"]
+    kill_when(start(lake, program, REDIS_URL=valkey.url()), is_half_written)
+    assert assert_whole(valkey) == 1
+    build(shop, 2)
+    publish(shop, valkey)
+    assert assert_whole(valkey) == 2
+
+
+def test_what_is_replaced_expires_and_can_be_gone_back_to(shop, valkey):
+    for number in (1, 2, 3):
+        build(shop, number)
+        publish(shop, valkey, "--keep-hours", "5")
+    assert assert_whole(valkey) == 3
+    lives = [valkey.client().ttl(name) for name in valkey.client().scan_iter("*")]
+    assert sorted(lives)[:4] == [-1] * 4  # the pointer and three parts
+    assert all(4 * HOUR < life <= 5 * HOUR for life in sorted(lives)[4:])
+    for number in (2, 1):
+        publish(shop, valkey, "--rollback")
+        assert assert_whole(valkey) == number
+    finished = shop.run("publish", "--rollback", REDIS_URL=valkey.url())
+    assert_one_line(finished, 2, "nothing to go back to")
+    assert assert_whole(valkey) == 1
+
+
+def test_rolled_back_the_newer_build_can_be_published_again(shop, valkey):
+    for number in (1, 2):
+        build(shop, number)
+        publish(shop, valkey)
+    publish(shop, valkey, "--rollback")
+    publish(shop, valkey)
+    assert assert_whole(valkey) == 2
+    publish(shop, valkey, "--rollback")
+    assert assert_whole(valkey) == 1
+
+
+def test_what_has_expired_cannot_be_gone_back_to(shop, valkey):
+    for number in (1, 2):
+        build(shop, number)
+        publish(shop, valkey)
+    previous = json.loads(valkey.client().get(key(current(valkey), "manifest")))["previous"]
+    valkey.client().delete(key(previous, "answers"))
+    finished = shop.run("publish", "--rollback", REDIS_URL=valkey.url())
+    assert_one_line(finished, 2, "has expired")
+    assert assert_whole(valkey) == 2
+
+
+def test_the_same_build_again_is_nothing_to_do(shop, valkey):
+    build(shop, 1)
+    publish(shop, valkey)
+    before = current(valkey)
+    finished = shop.run("publish", REDIS_URL=valkey.url())
+    assert (finished.returncode, "already" in finished.stdout) == (0, True)
+    assert current(valkey) == before
+
+
+def test_a_killed_publish_leaves_nothing_for_long(shop, valkey):
+    build(shop, 1)
+    published = read_published(str(shop.lake))
+
+    def killed_after_one() -> Iterator[pa.RecordBatch]:
+        yield from encode_answers(published)
+        raise Killed
+
+    with pytest.raises(Killed):
+        publish_version(
+            valkey.client(), published.version, datetime.now(UTC), killed_after_one(), HOUR
+        )
+    (left,) = valkey.client().keys("*")
+    assert 0 < valkey.client().ttl(left) <= UNFINISHED_KEPT_SECONDS
+
+
+def test_what_does_not_arrive_whole_is_not_made_current(shop, valkey):
+    """Here because two answers of one product are one field."""
+    build(shop, 1)
+    publish(shop, valkey)
+    build(shop, 2)
+    published = read_published(str(shop.lake))
+    batches = [*encode_answers(published), *encode_answers(published)]
+    with pytest.raises(CannotRun, match="5 of 10 answers arrived"):
+        publish_version(valkey.client(), published.version, published.built_at, iter(batches), HOUR)
+    assert assert_whole(valkey) == 1
+
+
+def test_two_publishes_at_once_leave_one_whole(shop, valkey):
+    build(shop, 1)
+    publish(shop, valkey)
+    other = replace(shop, folder=shop.folder / "other")
+    other.folder.mkdir()
+    build(shop, 2)
+    build(other, 3)
+    program = [sys.executable, ROOT / "scripts/publish.py"]
+    processes = [start(each, program, REDIS_URL=valkey.url()) for each in (shop, other)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert assert_whole(valkey) in (2, 3)
+
+
+def test_redis_that_is_full_keeps_what_it_serves(shop, valkey):
+    build(shop, 1)
+    publish(shop, valkey)
+    used = valkey.client().info("memory")["used_memory"]
+    valkey.client().config_set("maxmemory", used + 200_000)
+    try:
+        rows = [(str(number), 1, "011", "Milk", "M", 1) for number in range(20_000)]
+        write_lake(shop, rows, LISTED, build=2)
+        finished = shop.run("publish", REDIS_URL=valkey.url())
+        assert_one_line(finished, 2, "maxmemory", valkey.port)
+        assert assert_whole(valkey) == 1
+    finally:
+        valkey.client().config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--rollback",)])
+def test_nothing_to_publish_with_is_one_line(shop, valkey, options):
+    assert_one_line(shop.run("publish", *options), 2, "REDIS_URL is not set")
+    finished = shop.run("publish", *options, REDIS_URL=valkey.url())
+    told = "nothing is published there" if options else "make build"
+    assert_one_line(finished, 2, told)
+    finished = shop.run("publish", *options, REDIS_URL="redis://127.0.0.1:1/0")
+    assert_one_line(finished, 2, *(["127.0.0.1:1", "refused"] if options else ["make build"]))
+
+
+def looked_up(shop: Shop, product_ids: list[str]) -> list[Any]:
+    """What the lookup says of each product, asked on standard input."""
+    finished = subprocess.run(
+        [sys.executable, ROOT / "scripts/recommend.py", "--json"],
+        env=shop.environment(),
+        input="".join(f"{product_id}\n" for product_id in product_ids),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in finished.stdout.splitlines() if line]
+
+
+def served(client: TestClient, product_ids: list[str]) -> list[Any]:
+    return [client.get(path_of(product_id)).json() for product_id in product_ids]
+
+
+def test_every_reader_gives_the_same_answers_for_the_sample(shop, valkey):
+    assert_same_answers(shop, valkey, ROOT / "data/transactions.txt", ROOT / "data/products.txt")
+
+
+def test_every_reader_gives_the_same_answers_for_online_retail(shop, valkey):
+    transactions = real("online_retail", "transactions.txt.gz")
+    assert_same_answers(shop, valkey, transactions, real("online_retail", "products.txt"))
+
+
+def assert_same_answers(shop: Shop, valkey: Valkey, transactions: Path, products: Path) -> None:
+    shop.build(TRANSACTIONS=transactions, PRODUCTS=products)
+    listed = [row["product_id"] for row in shop.table("products").to_pylist()]
+    rows = duckdb.read_parquet(str(shop.export)).project("product_id").distinct().fetchall()
+    product_ids = sorted({*listed, *(product_id for (product_id,) in rows)})
+    assert len(product_ids) > len(rows)
+    expected = looked_up(shop, product_ids)
+    assert [answer["product_id"] for answer in expected] == product_ids
+    publish(shop, valkey)
+    with serving(LakeSource(str(shop.lake))) as client:
+        assert served(client, product_ids) == expected
+    with running(shop, REDIS_URL=valkey.url()) as service:
+        service.wait_for(200)
+        found = [service.recommendations(product_id) for product_id in product_ids]
+        assert found == expected

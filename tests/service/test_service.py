@@ -1,0 +1,431 @@
+"""The service answers every request with what was published, or says in JSON why it does not.
+
+The exports are written by hand, so that a test owns every id, name and count in them. Requests
+come in as an HTTP server would hand them over, without a network.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from starlette.testclient import TestClient
+
+from bought_together.ingest.products import PRODUCTS
+from bought_together.service.app import create_app
+from bought_together.service.backends import LakeSource, Unavailable
+from bought_together.service.refreshing import refresh
+from bought_together.service.security_headers import SECURITY_HEADERS
+from tests.support.shop import EXPORT, Shop
+
+ROWS = [
+    ("011", 1, "0012", "Tea, black", "T", 40),
+    ("011", 2, "12", "Crème brûlée", "", 7),
+    ("11", 1, "011", "Milk", "M", 3_000_000_000),
+    ("unlisted", 1, "011", "Milk", "M", 1),
+]
+LISTED = [
+    ("011", "M", "Milk"),
+    ("11", "M", "Milk, skimmed"),
+    ("0012", "T", "Tea, black"),
+    ("12", "", "Crème brûlée"),
+    ("lonely", "M", "Truffles"),
+]
+
+
+def write_lake(
+    shop: Shop, rows: list[tuple[Any, ...]], listed: list[tuple[str, str, str]], build: int = 1
+) -> None:
+    """Write an export and its product list as `dbt build` and flatten leave them."""
+    run = f"run-{build}"
+    folder = shop.lake / "runs" / run / "products"
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(as_table(listed, PRODUCTS), folder / "part-00000.parquet")
+    told = {"run": run, "built_at": f"2026-01-{build:02d}T03:00:00+00:00"}
+    unfinished = shop.export.with_suffix(".new")
+    pq.write_table(as_table(rows, EXPORT.with_metadata(told)), unfinished)
+    os.replace(unfinished, shop.export)
+
+
+def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    records = [dict(zip(schema.names, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(records, schema)
+
+
+@contextmanager
+def serving(source: Any) -> Iterator[TestClient]:
+    """A client of the application; the source was asked for its newest version once."""
+    asyncio.run(refresh(source, None))
+    yield TestClient(create_app(source), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(shop: Shop) -> Iterator[TestClient]:
+    write_lake(shop, ROWS, LISTED)
+    with serving(LakeSource(str(shop.lake))) as client:
+        yield client
+
+
+def path_of(product_id: str) -> str:
+    return f"/v1/products/{quote(product_id, safe='')}/recommendations"
+
+
+def ranked(answer: dict[str, Any]) -> list[list[Any]]:
+    return [list(row.values()) for row in answer["recommendations"]]
+
+
+def test_answer_has_the_fields_of_the_lookup(client):
+    assert client.get(path_of("011")).json() == {
+        "product_id": "011",
+        "product_name": "Milk",
+        "recommendations": [
+            {
+                "rank": 1,
+                "product_id": "0012",
+                "product_name": "Tea, black",
+                "category_code": "T",
+                "copurchase_count": 40,
+            },
+            {
+                "rank": 2,
+                "product_id": "12",
+                "product_name": "Crème brûlée",
+                "category_code": "",
+                "copurchase_count": 7,
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("product_id", "name", "count"),
+    [("11", "Milk, skimmed", 1), ("lonely", "Truffles", 0), ("unlisted", None, 1), ("?", None, 0)],
+)
+def test_every_kind_of_product_is_answered(client, product_id, name, count):
+    """In the list or not, bought with another or not, known or not: always 200."""
+    response = client.get(path_of(product_id))
+    answer = response.json()
+    assert (response.status_code, answer["product_id"]) == (200, product_id)
+    assert (answer["product_name"], len(answer["recommendations"])) == (name, count)
+
+
+def test_limit_cuts_the_list(client):
+    assert ranked(client.get(path_of("011"), params={"limit": 1}).json()) == [
+        [1, "0012", "Tea, black", "T", 40]
+    ]
+    assert client.get(path_of("011"), params={"limit": 1000}).json() == (
+        client.get(path_of("011")).json()
+    )
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1000000000", "1001", "five", "", "1.5", "\u0661"])
+def test_bad_limit_is_refused_in_json(client, limit):
+    for path in (path_of("011"), "/v1/recommendations?product_id=011", "/v1/products"):
+        response = client.get(path, params={"product_id": "011", "limit": limit})
+        assert response.status_code == 422
+        assert "limit" in response.json()["detail"][0]["loc"]
+
+
+def test_many_products_in_the_order_asked_for_each_once(client):
+    asked = ["11", "nobody", "011", "11"]
+    response = client.get("/v1/recommendations", params={"product_id": asked, "limit": 1})
+    found = response.json()["products"]
+    assert [answer["product_id"] for answer in found] == ["11", "nobody", "011"]
+    assert [len(answer["recommendations"]) for answer in found] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("count", [0, 51])
+def test_too_many_products_or_none_are_refused_in_json(client, count):
+    response = client.get("/v1/recommendations", params={"product_id": ["011"] * count})
+    assert response.status_code == 422
+    assert response.json()["detail"]
+
+
+def test_fifty_products_are_answered(client):
+    asked = [str(number) for number in range(50)]
+    found = client.get("/v1/recommendations", params={"product_id": asked}).json()["products"]
+    assert [answer["product_id"] for answer in found] == asked
+
+
+def search(client: TestClient, query: str, **options: int) -> list[str]:
+    found = client.get("/v1/products", params={"query": query, **options}).json()["products"]
+    return [product["product_id"] for product in found]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("011", ["011"]),
+        ("0", ["011", "0012"]),  # ids that begin with it; the higher count first
+        ("milk", ["11", "011"]),
+        ("MILK skim", ["11"]),
+        ("skimmed milk", ["11"]),
+        ("creme BRULEE", ["12"]),
+        ("brûl", ["12"]),
+        ("l", ["lonely", "11", "011", "unlisted", "0012", "12"]),
+        ("unlisted", ["unlisted"]),
+        ("nothing like it", []),
+        ("%", []),
+        (".*", []),
+    ],
+)
+def test_search_finds_words_in_names_and_ids(client, query, found):
+    assert search(client, query) == found
+
+
+def test_search_without_a_query_gives_the_highest_counts(client):
+    assert search(client, "", limit=2) == ["11", "011"]
+    assert search(client, "  ") == ["11", "011", "unlisted", "0012", "12", "lonely"]
+
+
+def test_search_names_its_products(client):
+    response = client.get("/v1/products", params={"query": "unlisted"})
+    assert response.json()["products"] == [
+        {"product_id": "unlisted", "product_name": None, "category_code": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", [path_of("011"), path_of("011") + "?limit=1", "/v1/recommendations?product_id=011"]
+)
+def test_clients_that_hold_the_answer_get_304(client, path):
+    first = client.get(path)
+    etag = first.headers["etag"]
+    assert "max-age" in first.headers["cache-control"]
+    for held in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = client.get(path, headers={"If-None-Match": held})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == etag
+    for other in ('"other"', etag.strip('"'), ""):
+        assert client.get(path, headers={"If-None-Match": other}).status_code == 200
+
+
+def test_tags_differ_where_the_answers_do_and_outlast_a_build_that_changes_nothing(shop):
+    tags = []
+    for build, count in ((1, 40), (2, 40), (3, 41)):
+        write_lake(shop, [("011", 1, "12", "Tea", "T", count)], LISTED, build)
+        with serving(LakeSource(str(shop.lake))) as client:
+            response = client.get(path_of("011"))
+        tags.append(response.headers["etag"])
+        assert response.headers["x-data-version"].startswith(f"202601{build:02d}T030000Z-")
+    assert tags[0] == tags[1] != tags[2]
+
+
+def test_head_is_get_without_a_body(client):
+    for path in (path_of("011"), "/v1/products", "/healthz", "/readyz", "/metrics"):
+        assert client.head(path).status_code == 200
+        assert client.head(path).headers["content-type"] == client.get(path).headers["content-type"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_nothing_can_be_written(client, method):
+    assert client.request(method, path_of("011")).status_code == 405
+
+
+def test_unknown_paths_are_404_in_json(client):
+    for path in ("/v1", "/v1/products/011", "/v1/products/recommendations", "/v2/products"):
+        response = client.get(path)
+        assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+
+
+def test_every_answer_has_the_security_headers(client):
+    for path in (path_of("011"), "/v1/products?limit=0", "/nowhere", "/healthz", "/openapi.json"):
+        assert_secure(client.get(path))
+
+
+def assert_secure(response: Any) -> None:
+    for name, value in SECURITY_HEADERS:
+        assert response.headers[name.decode()] == value.decode()
+
+
+def test_without_data_it_lives_and_is_not_ready(shop):
+    with serving(LakeSource(str(shop.lake))) as client:
+        assert client.get("/healthz").status_code == 200
+        for path in ("/readyz", path_of("011"), path_of("011") + "?limit=1", "/v1/products"):
+            response = client.get(path)
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+            assert response.headers["cache-control"] == "no-store"
+            assert "published" in response.json()["detail"]
+
+
+def test_ready_with_the_version_its_age_and_size(client):
+    ready = client.get("/readyz").json()
+    assert ready["version"].startswith("20260101T030000Z-")
+    assert ready["built_at"] == "2026-01-01T03:00:00+00:00"
+    assert ready["age_seconds"] > 0
+    assert ready["products"] == 6
+
+
+def test_table_with_no_rows_is_served(shop):
+    write_lake(shop, [], [])
+    with serving(LakeSource(str(shop.lake))) as client:
+        assert client.get("/readyz").json()["products"] == 0
+        assert client.get(path_of("011")).json()["recommendations"] == []
+        assert search(client, "milk") == search(client, "") == []
+
+
+def test_metrics_count_requests_by_route_and_tell_the_version(client):
+    for _ in range(3):
+        client.get(path_of("011"))
+    client.get(path_of("011"), params={"limit": "x"})
+    client.get("/nowhere")
+    text = client.get("/metrics").text
+    route = "/v1/products/{product_id:path}/recommendations"
+    assert f'bought_together_requests_total{{route="{route}",status="200"}} 3.0' in text
+    assert f'bought_together_requests_total{{route="{route}",status="422"}} 1.0' in text
+    assert 'bought_together_requests_total{route="unmatched",status="404"} 1.0' in text
+    assert f'bought_together_request_seconds_count{{route="{route}"}} 4.0' in text
+    assert 'bought_together_version_info{version="20260101T030000Z-' in text
+    assert "bought_together_data_age_seconds" in text
+    assert "bought_together_products 6.0" in text
+
+
+def test_errors_of_ours_are_500_without_a_word_of_them(client, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("service.catalogue.Catalogue.search", broken)
+    response = client.get("/v1/products")
+    assert (response.status_code, response.json()) == (500, {"detail": "internal error"})
+    assert_secure(response)
+
+
+def test_a_new_build_is_taken_up_whole(shop, client):
+    source = client.app.state.source
+    before = source.current
+    write_lake(shop, [("011", 1, "12", "New", "N", 1)], LISTED, build=2)
+    assert client.get("/readyz").json()["version"] == before.name
+    assert asyncio.run(refresh(source, None)) is None
+    assert client.get("/readyz").json()["version"] == source.current.name != before.name
+    assert ranked(client.get(path_of("011")).json()) == [[1, "12", "New", "N", 1]]
+
+
+def test_an_unchanged_export_is_not_read_again(shop, client):
+    source = client.app.state.source
+    before = source.current
+    assert asyncio.run(refresh(source, None)) is None
+    assert source.current is before
+
+
+def damage(shop: Shop, how: str) -> None:
+    if how == "half":
+        shop.export.write_bytes(shop.export.read_bytes()[:400])
+    elif how == "empty":
+        shop.export.write_bytes(b"")
+    elif how == "text":
+        shop.export.write_bytes(b"product_id\n" * 99)
+    elif how == "gone":
+        shop.export.unlink()
+    elif how == "columns":
+        pq.write_table(pa.table({"product_id": ["011"]}), shop.export)
+    elif how == "folder":
+        shop.export.unlink()
+        shop.export.mkdir()
+
+
+@pytest.mark.parametrize("how", ["half", "empty", "text", "gone", "columns", "folder"])
+def test_damaged_export_is_one_line_and_the_old_answers_stay(shop, client, caplog, how):
+    caplog.set_level("INFO")
+    source = client.app.state.source
+    damage(shop, how)
+    caplog.clear()
+    problem = asyncio.run(refresh(source, None))
+    assert asyncio.run(refresh(source, problem)) == problem
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    message = caplog.records[0].getMessage()
+    assert str(shop.export) in message and "still serving 20260101T" in message
+    assert "\n" not in message
+    assert client.get(path_of("11")).json()["product_name"] == "Milk, skimmed"
+    assert client.get("/readyz").status_code == 200
+    if how == "folder":
+        shop.export.rmdir()
+    write_lake(shop, ROWS, LISTED, build=2)
+    caplog.clear()
+    assert asyncio.run(refresh(source, problem)) is None
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert client.get("/readyz").json()["version"].startswith("20260102T")
+
+
+def test_without_the_product_list_the_names_are_those_of_the_table(shop, client):
+    (shop.lake / "runs/run-1/products/part-00000.parquet").unlink()
+    with serving(LakeSource(str(shop.lake))) as client:
+        assert client.get(path_of("011")).json()["product_name"] == "Milk"
+        assert client.get(path_of("11")).json()["product_name"] is None
+        assert search(client, "tea") == ["0012"]
+
+
+def test_names_are_those_of_the_build_also_after_the_next_flatten(shop, client):
+    """A newer run of the lake, not built yet, changes no answer."""
+    newer = shop.lake / "runs/run-2/products"
+    newer.mkdir(parents=True)
+    pq.write_table(as_table([("011", "X", "Renamed")], PRODUCTS), newer / "part-00000.parquet")
+    (shop.lake / "current.json").write_text(json.dumps({"run": "run-2"}))
+    with serving(LakeSource(str(shop.lake))) as client:
+        assert client.get(path_of("011")).json()["product_name"] == "Milk"
+
+
+class Away:
+    """A source whose store does not answer."""
+
+    def __init__(self, source: LakeSource) -> None:
+        self.current = self
+        self.name, self.built_at = source.current.name, source.current.built_at
+        self.catalogue = source.current.catalogue
+
+    async def answers(self, product_ids: list[str]) -> list[bytes | None]:
+        raise Unavailable("Redis at redis://host:6379: no answer in time")
+
+    async def refresh(self) -> None:
+        raise Unavailable("away")
+
+    async def check(self) -> None:
+        raise Unavailable("away")
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_store_that_is_away_is_503_and_the_search_goes_on(client):
+    with serving(Away(client.app.state.source)) as client:
+        for path in (path_of("011"), path_of("011") + "?limit=1", "/readyz"):
+            response = client.get(path)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+            assert list(response.json()) == ["detail"]
+        assert search(client, "tea") == ["0012"]
+        assert client.get("/healthz").status_code == 200
+
+
+def test_answers_keep_to_the_openapi_document(client):
+    """Requests made from the document, right and wrong ones: statuses, types and bodies as told."""
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert {operation.path for operation in operations} == {
+        "/v1/products/{product_id}/recommendations",
+        "/v1/recommendations",
+        "/v1/products",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        def check(case: Any) -> None:
+            case.call_and_validate()
+
+        settings(
+            max_examples=100,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )(check)()
