@@ -1,7 +1,7 @@
 # Nothing a user sets is expanded in a shell line: settings reach the programs as environment
 # variables, exactly as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
-    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT SIZE
+    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT BUILD SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
@@ -50,8 +50,8 @@ lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask f
 publish: $(BIN)/.installed-service ## publish to Redis; REDIS_URL=redis://127.0.0.1:6379/0
 	@$(BIN)/python scripts/publish.py
 
-rollback: $(BIN)/.installed-service ## serve what was published before to REDIS_URL again
-	@$(BIN)/python scripts/publish.py --rollback
+rollback: $(BIN)/.installed-service ## serve the build before the current one again, or BUILD=<id>; REDIS_URL=...
+	@$(BIN)/python scripts/rollback.py
 
 serve: $(BIN)/.installed-service ## serve over HTTP on 127.0.0.1:8000; HOST=... PORT=... REDIS_URL=...
 	@exec $(BIN)/python scripts/serve.py

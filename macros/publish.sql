@@ -1,62 +1,88 @@
-{% macro publish_recommendations(results) %}
+{% macro publish_build(results) %}
     {#-
-        Export product_recommendations for the lookup and the service, last of all and only when
-        `dbt build` ran the mart and every data test of the project, and nothing failed or was
-        skipped. DuckDB writes a temporary file and renames it: without use_tmp_file it does so only
-        where an older file exists, and a first export that is killed would leave half a table.
-        In an object store it does neither: an object appears when its upload is complete.
-        The file says which run it was built from, and when, for those who read its product list.
+        Publish the marts after a `dbt build` that made and tested all that they rest on: their
+        files first, then the pointer that readers follow. bought_together/export decides whether
+        the build may be published, and moves the pointer.
     -#}
     {%- if execute and flags.WHICH == 'build' -%}
-        {%- set reason = reason_not_to_publish(results) -%}
-        {%- if reason -%}
-            {%- do print('Nothing published: ' ~ reason) -%}
-        {%- else -%}
-            {%- set target_file = lake_path() ~ '/product_recommendations.parquet' -%}
-            {%- do run_query(
-                "copy (select * from " ~ mart_relation(results)
-                ~ " order by product_id, recommendation_rank) to '"
-                ~ target_file.replace("'", "''") ~ "' (format parquet, use_tmp_file true, kv_metadata {"
-                ~ "run: '" ~ mounted_run() ~ "', built_at: '" ~ run_started_at.isoformat() ~ "'})"
-            ) -%}
-            {%- do print('Published ' ~ target_file) -%}
+        {%- set facts = build_facts(results) -%}
+        {%- set answer = call_function('begin_publish', facts) -%}
+        {%- if answer.folder -%}
+            {%- for mart in ['product_recommendations', 'products'] -%}
+                {%- do run_query(
+                    "copy (from " ~ relation_of(mart, results) ~ " order by all) to "
+                    ~ literal(answer.folder ~ '/' ~ mart ~ '.parquet') ~ " (format parquet)"
+                ) -%}
+            {%- endfor -%}
+            {%- do facts.manifest.update(build_counts(results)) -%}
+            {%- set answer = call_function('finish_publish', facts) -%}
         {%- endif -%}
+        {%- do print(answer.message) -%}
     {%- endif -%}
 {% endmacro %}
 
 
-{% macro reason_not_to_publish(results) %}
-    {#- One line that says why the mart must not be published, an empty string when it may. -#}
-    {%- set bad = [] -%}
-    {%- set done = [] -%}
-    {%- for result in results -%}
-        {%- if result.status in ('success', 'pass', 'warn') -%}
-            {%- do done.append(result.node.unique_id) -%}
-        {%- elif result.status != 'no-op' -%}
-            {%- do bad.append(result.node.name ~ ' (' ~ result.status ~ ')') -%}
-        {%- endif -%}
-    {%- endfor -%}
-    {%- set left_out = [] -%}
+{% macro build_facts(results) %}
+    {%- set nodes, outcomes = {}, {} -%}
     {%- for node in graph.nodes.values() -%}
-        {%- if node.resource_type == 'test' or node.name == 'product_recommendations' -%}
-            {%- if node.unique_id not in done -%}
-                {%- do left_out.append(node.name) -%}
-            {%- endif -%}
-        {%- endif -%}
+        {%- do nodes.update({node.unique_id: {
+            'name': node.name,
+            'resource_type': node.resource_type ~ '',
+            'package': node.package_name,
+            'depends_on': node.depends_on.nodes | default([], true)
+        }}) -%}
     {%- endfor -%}
-    {%- if flags.EMPTY or flags.SAMPLE -%}
-        {{- return('a build with --empty or --sample is a trial') -}}
-    {%- elif bad -%}
-        {{- return(bad[:5] | join(', ') ~ (' and more' if bad | length > 5 else '')) -}}
-    {%- elif left_out -%}
-        {{- return(left_out | length ~ ' of the models and tests that vouch for it did not run') -}}
-    {%- endif -%}
-    {{- return('') -}}
+    {%- for result in results -%}
+        {%- do outcomes.update({result.node.unique_id: {
+            'status': result.status ~ '',
+            'failures': result.failures,
+            'execution_time': result.execution_time,
+            'message': result.message
+        }}) -%}
+    {%- endfor -%}
+    {{- return({
+        'manifest': {
+            'build': run_started_at.strftime('%Y%m%dT%H%M%SZ') ~ '-' ~ invocation_id[:8],
+            'run': mounted_run(),
+            'built_at': run_started_at.isoformat()
+        },
+        'project': project_name,
+        'nodes': nodes,
+        'results': outcomes,
+        'is_trial': true if flags.EMPTY or flags.SAMPLE else false
+    }) -}}
 {% endmacro %}
 
 
-{% macro mart_relation(results) %}
-    {%- for result in results if result.node.name == 'product_recommendations' -%}
+{% macro build_counts(results) %}
+    {#- What the manifest says of the data. -#}
+    {{- return(fromjson(run_query(
+        "select to_json({"
+        ~ "baskets: (select count(*) from " ~ relation_of('int_baskets_sized', results) ~ "), "
+        ~ "products: (select count(*) from " ~ relation_of('products', results) ~ "), "
+        ~ "recommendations: (select count(*) from "
+        ~ relation_of('product_recommendations', results) ~ "), "
+        ~ "newest_ordered_at: (select max(ordered_at) from "
+        ~ relation_of('stg_line_items', results) ~ ")})"
+    ).rows[0][0])) -}}
+{% endmacro %}
+
+
+{% macro relation_of(model, results) %}
+    {#- The relation that this build made a model in. -#}
+    {%- for result in results if result.node.name == model -%}
         {{- return(result.node.relation_name) -}}
     {%- endfor -%}
+{% endmacro %}
+
+
+{% macro call_function(name, facts) %}
+    {#- What a function of bought_together/export/dbt_plugin.py answers; its error ends the build. -#}
+    {%- set answer = fromjson(
+        run_query("select " ~ name ~ "(" ~ literal(tojson(facts)) ~ ")").rows[0][0]
+    ) -%}
+    {%- if answer.error -%}
+        {{- exceptions.raise_compiler_error(answer.error) -}}
+    {%- endif -%}
+    {{- return(answer) -}}
 {% endmacro %}

@@ -134,17 +134,16 @@ def explain(error: BaseException) -> str:
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
     """Print where the result is, and the recommendations of one product that sells well."""
-    from bought_together.export.read import names_of, read_published, recommendations_of
+    from bought_together.export.lookup import names_of, recommendations_of
+    from bought_together.export.read import read_export
     from scripts.recommend import answer_text, best_seller
 
     click.echo(f"warehouse  {duckdb_path}: product_recommendations, product_pairs")
     if (product_id := best_seller(lake_path)) is not None:
-        published = read_published(lake_path, (product_id,))
-        rows = dict(recommendations_of(published))[product_id]
+        export = read_export(lake_path, (product_id,))
+        rows = recommendations_of(export)[product_id]
         click.echo()
-        click.echo(
-            answer_text(product_id, names_of(published).get(product_id), rows, as_json=False)
-        )
+        click.echo(answer_text(product_id, names_of(export).get(product_id), rows, as_json=False))
 
 
 @click.command()

@@ -9,32 +9,25 @@ import redis
 from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
 from bought_together.export import redis_url
 from bought_together.export.answers import encode_answers
-from bought_together.export.read import read_published
-from bought_together.export.redis_versions import CURRENT, publish, roll_back, version_of
+from bought_together.export.read import read_export
+from bought_together.export.redis_versions import CURRENT, publish, version_of
 
 TIMEOUT_SECONDS = 30.0
 
 
 def publish_lake(client: redis.Redis, lake_path: str, keep_seconds: int) -> None:
     began = time.monotonic()
-    published = read_published(lake_path)
+    export = read_export(lake_path)
     current = client.get(CURRENT)
-    if current and version_of(current.decode()) == published.version:
-        click.echo(f"published  {published.version} already: nothing to do")
+    if current and version_of(current.decode()) == export.version:
+        click.echo(f"published  {export.version} already: nothing to do")
         return
-    products = publish(
-        client,
-        published.version,
-        published.built_at,
-        encode_answers(published),
-        keep_seconds,
-    )
+    products = publish(client, export, encode_answers(export), keep_seconds)
     seconds = time.monotonic() - began
-    click.echo(f"published  {published.version}: {products:,} products in {seconds:.1f} s")
+    click.echo(f"published  {export.version}: {products:,} products in {seconds:.1f} s")
 
 
 @click.command()
-@click.option("--rollback", is_flag=True, help="Serve the version before the current one again.")
 @click.option(
     "--keep-hours",
     type=click.IntRange(1, 24 * 365),
@@ -50,7 +43,7 @@ def publish_lake(client: redis.Redis, lake_path: str, keep_seconds: int) -> None
     show_default=True,
     help="Folder of the lake that `dbt build` published to.",
 )
-def main(rollback: bool, keep_hours: int, lake_path: str) -> None:
+def main(keep_hours: int, lake_path: str) -> None:
     """Write the current recommendations to the Redis at REDIS_URL, whole or not at all.
 
     REDIS_URL comes from the environment, so that its password is in no list of processes. Exit
@@ -66,11 +59,7 @@ def main(rollback: bool, keep_hours: int, lake_path: str) -> None:
             socket_timeout=TIMEOUT_SECONDS,
         )
         try:
-            if rollback:
-                left, current = roll_back(client, keep_hours * 3600)
-                click.echo(f"rolled back from {left} to {current}")
-            else:
-                publish_lake(client, lake_path, keep_hours * 3600)
+            publish_lake(client, lake_path, keep_hours * 3600)
         except redis.RedisError as error:
             raise CannotRun(redis_url.explain(url, error)) from error
     except CannotRun as error:

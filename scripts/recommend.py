@@ -9,18 +9,13 @@ import pyarrow.compute as pc
 from tabulate import tabulate
 
 from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
-from bought_together.export.read import (
-    Recommendation,
-    answer,
-    names_of,
-    read_published,
-    recommendations_of,
-)
+from bought_together.export.lookup import names_of, recommendations_of
+from bought_together.export.read import Recommendation, answer, read_export
 
 
 def best_seller(lake_path: str) -> str | None:
     """Return the product with the highest count, as an example; None in an empty table."""
-    table = read_published(lake_path).table
+    table = read_export(lake_path).table
     order = [("copurchase_count", "descending"), ("product_id", "ascending")]
     best = table.take(pc.select_k_unstable(table, k=1, sort_keys=order))
     return best["product_id"][0].as_py() if best.num_rows else None
@@ -80,10 +75,10 @@ def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
     which is no error. Exit status: 0 answered; 2 there is no table to answer from.
     """
     try:
-        published = read_published(lake_path, product_ids)
+        export = read_export(lake_path, product_ids)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
-    recommendations, names = dict(recommendations_of(published)), names_of(published)
+    recommendations, names = recommendations_of(export), names_of(export)
 
     def reply(product_id: str) -> str:
         rows = recommendations.get(product_id, [])

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import click
 
 from bought_together.errors import CANNOT_RUN, REFUSED, CannotRun, Refused, run, stop
-from bought_together.export.read import answer, names_of, read_published, recommendations_of
+from bought_together.export.lookup import names_of, recommendations_of
+from bought_together.export.read import answer, read_export
 
 PRODUCTS_A_REQUEST = 50
 TIMEOUT_SECONDS = 10
@@ -25,16 +26,16 @@ def expected_answers(lake_path: str, count: int) -> tuple[str, list[Answer]]:
 
     Raises CannotRun when there is no export or it cannot be read.
     """
-    published = read_published(lake_path)
-    names = names_of(published)
-    rows = list(recommendations_of(published))
+    export = read_export(lake_path)
+    names = names_of(export)
+    rows = list(recommendations_of(export).items())
     chosen = rows[:: max(1, -(-len(rows) // count))]
     expected = [
         answer(product_id, names.get(product_id), recommendations)
         for product_id, recommendations in chosen
     ]
     # Of an export without a row there is at least this to ask.
-    return published.version, expected or [answer("no product at all", None, [])]
+    return export.version, expected or [answer("no product at all", None, [])]
 
 
 def compare(url: str, version: str, expected: list[Answer], deadline: float) -> None:

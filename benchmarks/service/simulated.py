@@ -1,13 +1,14 @@
-"""A simulated shop: the lake that builds of it would leave, each version told from the others."""
+"""A simulated shop: the builds of it that a lake would publish, each version told from the others."""
 
 import os
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 
-EXPORT = "product_recommendations.parquet"
+from bought_together.storage.builds import build_path, pointer_path
+from bought_together.storage.lake import MANIFEST, write_json
+
 RECOMMENDATIONS = 5
 FIRST_ID = 10_000_000
 # Version n was built n minutes after this, names it in every text, and counts in the n-th million.
@@ -27,7 +28,18 @@ select
         || ', no. ' || number || ' v' || $version as product_name
 from range($products) as numbers (number)
 """
-LIST = "copy products to $file (format parquet)"
+LIST = """
+copy (
+    select
+        product_id,
+        product_name,
+        category_code,
+        1::bigint as basket_count,
+        true as is_in_catalogue
+    from products
+    order by product_id
+) to $file (format parquet)
+"""
 # A prime apart, so that what is recommended lies all over the list. Materialised, since the planner
 # would otherwise pair every product with every other first.
 RECOMMENDED = """
@@ -53,42 +65,33 @@ copy (
     from recommended
     inner join products on recommended.product_id = products.product_id
     order by 1, 2
-) to $file (format parquet, kv_metadata {run: $run, built_at: $built_at})
+) to $file (format parquet)
 """
 
 
 def write_version(lake: Path, products: int, version: int) -> Path:
-    """Write the product list of a run and, beside the lake, the export of its build.
-
-    Returns the export, for `replace_export`.
-    """
-    run = f"{built_at(version):%Y%m%dT%H%M%S%f}-{version:08}"
-    folder = lake / "runs" / run / "products"
+    """Write a complete build that is not published; returns its folder, for `replace_export`."""
+    build = f"{built_at(version):%Y%m%dT%H%M%SZ}-{version:08}"
+    folder = Path(build_path(str(lake), build))
     folder.mkdir(parents=True)
-    export = lake.parent / f"export-{version}.parquet"
     shop = {"first_id": FIRST_ID, "products": products, "version": version}
+    counts = {"count_step": COUNT_STEP, "recommendations": RECOMMENDATIONS}
     with duckdb.connect() as connection:
         connection.execute(PRODUCTS, shop)
-        connection.execute(LIST, {"file": str(folder / "part-00000.parquet")})
-        connection.execute(
-            RECOMMENDED,
-            shop
-            | {
-                "count_step": COUNT_STEP,
-                "recommendations": RECOMMENDATIONS,
-                "file": str(export),
-                "run": run,
-                "built_at": built_at(version).isoformat(),
-            },
-        )
-    return export
+        connection.execute(LIST, {"file": str(folder / "products.parquet")})
+        target = {"file": str(folder / "product_recommendations.parquet")}
+        connection.execute(RECOMMENDED, shop | counts | target)
+    manifest = {"build": build, "run": build, "built_at": built_at(version).isoformat()}
+    write_json(str(folder / MANIFEST), manifest)
+    return folder
 
 
-def replace_export(lake: Path, export: Path) -> None:
-    """Publish a copy of an export to the lake, in one step."""
-    unfinished = lake / f"{EXPORT}.unfinished"
-    shutil.copy(export, unfinished)
-    os.replace(unfinished, lake / EXPORT)
+def replace_export(lake: Path, folder: Path) -> None:
+    """Point the lake's readers at a build, in one step."""
+    pointer = Path(pointer_path(str(lake)))
+    unfinished = pointer.with_suffix(".unfinished")
+    unfinished.write_bytes((folder / MANIFEST).read_bytes())
+    os.replace(unfinished, pointer)
 
 
 def product_ids(products: int) -> range:

@@ -7,7 +7,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bought_together.export.read import Published, in_order
+from bought_together.export.read import Export, in_order
 
 # largest_count is that of the first recommendation, 0 without one. Name and category are null
 # where the product list has no such product.
@@ -23,26 +23,19 @@ ANSWERS = CATALOGUE.append(pa.field("answer", pa.binary()))
 PRODUCTS_AT_ONCE = 5_000
 
 
-def encode_answers(published: Published) -> Iterator[pa.RecordBatch]:
+def encode_answers(export: Export) -> Iterator[pa.RecordBatch]:
     """Yield the catalogue with the answer of each product (ANSWERS), by batches, at least one.
 
-    There is an answer for every product that is in the list or was bought with another; the
-    former without the latter has an empty list of recommendations. Each is what `answer` returns,
-    as JSON without spaces. They are put together by columns, not object by object: the service does
-    this while it answers, and only so are its requests not held up.
+    There is an answer for every product that is listed or was bought; where it has no
+    recommendations, their list is empty. Each is what `answer` returns, as JSON without spaces.
+    They are put together by columns, not object by object: the service does this while it answers,
+    and only so are its requests not held up.
     """
-    table = in_order(published.table).combine_chunks()
-    ids = table["product_id"]
-    is_first = np.ones(len(table), bool)
-    is_first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy() if len(table) else True
-    starts = np.append(np.flatnonzero(is_first), len(table))
-    listed = published.products.combine_chunks()
-    unsold = listed.filter(pc.invert(pc.is_in(listed["product_id"], ids)))["product_id"]
-    known = pa.chunked_array([*ids.take(starts[:-1]).chunks, *unsold.chunks], pa.string())
-    products = listed.take(pc.index_in(known, listed["product_id"].combine_chunks()))
-    products = products.set_column(0, "product_id", known).combine_chunks()
-    # For a product without recommendations the list is empty: it starts where it ends.
-    starts = np.append(starts, np.full(len(unsold), len(table))).astype(np.int32)
+    table = in_order(export.table).combine_chunks()
+    products = export.products.sort_by("product_id").combine_chunks()
+    rows = pc.index_in(table["product_id"], value_set=products["product_id"].combine_chunks())
+    sizes = np.bincount(rows.to_numpy(), minlength=len(products))
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     fragments = recommended_as_json(table)
     for first in range(0, max(len(products), 1), PRODUCTS_AT_ONCE):
         some = products.slice(first, PRODUCTS_AT_ONCE)

@@ -1,7 +1,7 @@
 """Published versions in Redis: each complete beside the others, and one pointer to the current.
 
     bought-together:current         the id of what is served: a version, a dot, and a publish of it
-    bought-together:<id>:manifest   JSON: version, built_at, products, previous (an id or null)
+    bought-together:<id>:manifest   JSON: version, run, built_at, products, previous (an id or null)
     bought-together:<id>:answers    hash: product id -> the encoded answer
     bought-together:<id>:products   the catalogue, as Parquet
 
@@ -13,6 +13,7 @@ import json
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
+from glob import escape as escape_pattern
 from io import BytesIO
 from typing import Any
 
@@ -22,6 +23,8 @@ import redis
 
 from bought_together.errors import CannotRun
 from bought_together.export.answers import CATALOGUE
+from bought_together.export.read import Export
+from bought_together.storage.builds import age
 
 CURRENT = "bought-together:current"
 PARTS = ("manifest", "answers", "products")
@@ -38,18 +41,15 @@ def version_of(published_id: str) -> str:
 
 
 def publish(
-    client: redis.Redis,
-    version: str,
-    built_at: datetime,
-    batches: Iterable[pa.RecordBatch],
-    keep_seconds: int,
+    client: redis.Redis, export: Export, batches: Iterable[pa.RecordBatch], keep_seconds: int
 ) -> int:
-    """Write a version beside the others, check it, then move the pointer; returns its products.
+    """Write a build beside the others, check it, then move the pointer; returns its products.
 
-    What was current is kept for `keep_seconds`. Raises CannotRun when what arrived is not what
-    was sent, and redis.RedisError; either way the pointer has not moved.
+    `batches` are the export's answers (ANSWERS). What was current is kept for `keep_seconds`.
+    Raises CannotRun when what arrived is not what was sent, or a newer build is current, and
+    redis.RedisError; either way the pointer has not moved.
     """
-    published_id = f"{version}.{secrets.token_hex(4)}"
+    published_id = f"{export.version}.{secrets.token_hex(4)}"
     answers_key = key(published_id, "answers")
     products = []
     for batch in batches:
@@ -65,7 +65,12 @@ def publish(
     client.set(key(published_id, "products"), as_parquet(table), ex=UNFINISHED_KEPT_SECONDS)
     if (arrived := client.hlen(answers_key)) != table.num_rows:
         raise CannotRun(f"{arrived:,} of {table.num_rows:,} answers arrived: publish again")
-    manifest = {"version": version, "built_at": built_at.isoformat(), "products": table.num_rows}
+    manifest = {
+        "version": export.version,
+        "run": export.run,
+        "built_at": export.built_at.isoformat(),
+        "products": table.num_rows,
+    }
     move_pointer(client, published_id, keep_seconds, manifest)
     return table.num_rows
 
@@ -84,12 +89,19 @@ def move_pointer(
 ) -> None:
     """Make something current, in one step with the times to live of it and of what it replaces.
 
-    With a `manifest` it is new; without, it was current before.
+    With a `manifest` it is new, and must not be older than what is current; without, it was
+    published before.
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
         current = pipe.get(CURRENT)
         previous = current.decode() if current else None
+        replaced = pipe.get(key(previous, "manifest")) if previous and manifest else None
+        if manifest and replaced and age(json.loads(replaced)) > age(manifest):
+            raise CannotRun(
+                f"{version_of(previous)}, which is current there, is newer than"
+                f" {manifest['version']}: to serve an older build again, use `make rollback`"
+            )
         pipe.multi()
         if manifest:
             content = json.dumps(manifest | {"previous": previous})
@@ -103,19 +115,30 @@ def move_pointer(
     client.transaction(move, CURRENT)
 
 
-def roll_back(client: redis.Redis, keep_seconds: int) -> tuple[str, str]:
-    """Make current what was so before; returns the versions (left, now current).
+def roll_back_redis(
+    client: redis.Redis, keep_seconds: int, version: str | None = None
+) -> tuple[str, str]:
+    """Serve `version` again, by default the one before the current; returns (left, current).
 
-    Raises CannotRun where there is none, and redis.RedisError.
+    Raises CannotRun where it is not held any more, and redis.RedisError.
     """
     left = read_current_id(client)
-    previous = read_manifest(client, left)["previous"]
-    if previous is None:
+    target = find_id(client, version) if version else read_manifest(client, left)["previous"]
+    if target is None:
         raise CannotRun(f"nothing was published before {version_of(left)}: nothing to go back to")
-    if client.exists(*(key(previous, part) for part in PARTS)) < len(PARTS):
-        raise CannotRun(f"{version_of(previous)}, current before, has expired: publish it again")
-    move_pointer(client, previous, keep_seconds)
-    return version_of(left), version_of(previous)
+    if client.exists(*(key(target, part) for part in PARTS)) < len(PARTS):
+        raise CannotRun(f"{version_of(target)} has expired: publish it again")
+    move_pointer(client, target, keep_seconds)
+    return version_of(left), version_of(target)
+
+
+def find_id(client: redis.Redis, version: str) -> str:
+    """Return the id under which a version was published; raises CannotRun where it is not held."""
+    start, end = key("", "manifest").split("::")
+    pattern = f"{start}:{escape_pattern(version)}.*:{end}"
+    for found in client.scan_iter(pattern):
+        return found.decode().removeprefix(f"{start}:").removesuffix(f":{end}")
+    raise CannotRun(f"{version} is not held there: it has expired, or was never published")
 
 
 def read_current_id(client: redis.Redis) -> str:

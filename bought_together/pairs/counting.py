@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from bought_together.pairs.baskets import load_chunk
 from bought_together.pairs.kernels import count_rows, invert
-from bought_together.pairs.model_sql import parquet_glob, reach
+from bought_together.pairs.model_sql import reach
 from bought_together.storage.filesystem import open_whole
+from bought_together.storage.mount import parquet_glob
 
 Range = tuple[int, int, int]  # number, first left product key, the key after the last
 

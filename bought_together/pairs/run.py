@@ -29,7 +29,7 @@ from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.errors import CannotRun
 from bought_together.pairs.baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
 from bought_together.pairs.counting import PRODUCT_PAIRS, Range, count_ranges, merge_range
-from bought_together.pairs.model_sql import compile_model, parquet_glob, reach, run_model
+from bought_together.pairs.model_sql import compile_model, reach, run_model
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_ranges
 from bought_together.storage.filesystem import (
     full_name,
@@ -41,6 +41,7 @@ from bought_together.storage.filesystem import (
     store_errors,
 )
 from bought_together.storage.lake import (
+    COUNT_POINTER,
     make_folders,
     new_run,
     read_current,
@@ -48,8 +49,8 @@ from bought_together.storage.lake import (
     write_json,
     write_part,
 )
+from bought_together.storage.mount import parquet_glob
 
-POINTER = "pairs.json"
 COUNTS_KEPT = 2
 KEYS = "int_products_keyed"
 COUNTED = "int_products_counted"
@@ -94,7 +95,7 @@ def count_pairs(
         with suppress(*store_errors()):
             remove_tree(folder)
         raise
-    write_json(f"{run}/{POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
+    write_json(f"{run}/{COUNT_POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
     with only_warn("older counts and work files could not be removed"):
         remove_tree(f"{folder}/work")
         for old in sorted(fs.glob(f"{glob.escape(run)}/pairs-*/"))[:-COUNTS_KEPT]:

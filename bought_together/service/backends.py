@@ -7,7 +7,7 @@ version once and asks nothing else, so that no answer mixes two.
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 import redis
@@ -15,13 +15,11 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bought_together.errors import CannotRun, describe
 from bought_together.export import redis_url
 from bought_together.export.answers import ANSWERS, CATALOGUE, encode_answers
-from bought_together.export.read import export_path, read_published
+from bought_together.export.read import read_export, read_published
 from bought_together.export.redis_versions import key, read_current_id, read_version, version_of
 from bought_together.service.catalogue import Catalogue
-from bought_together.storage.filesystem import locate, store_errors
 
 # A shop's page waits for this; two tries, one of them on a new connection.
 REDIS_SECONDS = 1.0
@@ -74,30 +72,17 @@ class VersionInMemory:
 
 
 class LakeSource:
-    """The export of a lake, loaded again whenever the file is another one."""
+    """The build that a lake publishes, loaded again whenever it is another one."""
 
     def __init__(self, lake_path: str) -> None:
         self.lake_path = lake_path
         self.current: VersionInMemory | None = None
-        self.loaded: Any = None
 
     async def refresh(self) -> None:
-        found = await asyncio.to_thread(self.look)
-        if found != self.loaded:
+        published = await asyncio.to_thread(read_published, self.lake_path)
+        if self.current is None or published["build"] != self.current.name:
             self.current = await asyncio.to_thread(load, self.lake_path)
-            self.loaded = found
             await asyncio.to_thread(pa.default_memory_pool().release_unused)  # the old version
-
-    def look(self) -> Any:
-        """Return what differs between two exports, without reading them."""
-        path = export_path(self.lake_path)
-        try:
-            fs, file_path = locate(path)
-            return fs.ukey(file_path)
-        except FileNotFoundError:
-            raise CannotRun(f"no recommendations at {path}: run `make build` first") from None
-        except (*store_errors(), ValueError) as error:
-            raise CannotRun(f"cannot read {path}: {describe(error)}") from error
 
     async def check(self) -> None:
         """Nothing: what is in memory can be answered."""
@@ -108,10 +93,10 @@ class LakeSource:
 
 def load(lake_path: str) -> VersionInMemory:
     """Return the version that a lake's export holds; raises CannotRun."""
-    published = read_published(lake_path)
-    answers = pa.Table.from_batches(encode_answers(published), ANSWERS)
+    export = read_export(lake_path)
+    answers = pa.Table.from_batches(encode_answers(export), ANSWERS)
     catalogue = Catalogue(answers.select(CATALOGUE.names))
-    return VersionInMemory(published.version, published.built_at, catalogue, answers["answer"])
+    return VersionInMemory(export.version, export.built_at, catalogue, answers["answer"])
 
 
 @dataclass(frozen=True)

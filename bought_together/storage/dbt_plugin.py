@@ -1,4 +1,8 @@
-"""dbt's way to a lake in an object store: a plugin of dbt-duckdb, named in profiles.yml."""
+"""Let dbt read the lake: a plugin of dbt-duckdb, named in profiles.yml.
+
+It signs DuckDB in to the object store that LAKE_PATH is in, if any, and mounts the lake's current
+run when dbt connects, so that every dbt command works on a fresh warehouse.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,38 +11,53 @@ from typing import Any
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
-from bought_together.errors import CannotRun
+from bought_together.errors import CannotRun, describe
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store
+from bought_together.storage.filesystem import is_object_store, store_errors
+from bought_together.storage.lake import lake_path_setting
+from bought_together.storage.mount import is_mounted, mount_lake
+
+# These commands read the lake's current run; all others look at what was built, and so at the run
+# that it was built from.
+COMMANDS_THAT_BUILD = ("build", "run")
 
 
 class Plugin(BasePlugin):
-    """Signs DuckDB in where LAKE_PATH is in an object store; does nothing otherwise."""
+    """Mounts the lake once per invocation: all models of a build read the same run."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
+        self.lake_path = lake_path_setting(os.environ)
+        self.is_mounted = False
         self.login: S3Login | None = None
-        if is_object_store(os.environ.get("LAKE_PATH", "")):
-            with told_by_dbt():
+        if is_object_store(self.lake_path):
+            with as_dbt_error():
                 self.login = S3Login()
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        if self.login:
-            with told_by_dbt():
+        with as_dbt_error():
+            if self.login:
                 self.login.load(conn)
+            if not self.is_mounted:
+                if get_flags().WHICH in COMMANDS_THAT_BUILD or not is_mounted(conn):
+                    mount_lake(conn, self.lake_path)
+                self.is_mounted = True
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Sign in again before each model and test: a build may outlast a role's credentials."""
         if self.login:
-            with told_by_dbt():
+            with as_dbt_error():
                 self.login.sign_in(cursor)
 
 
 @contextmanager
-def told_by_dbt() -> Iterator[None]:
-    """Let dbt say what is wrong in its own way, without a call stack."""
+def as_dbt_error() -> Iterator[None]:
+    """Let dbt report an error in its own way, without a call stack."""
     try:
         yield
     except CannotRun as error:
         raise DbtRuntimeError(str(error)) from error
+    except store_errors() as error:
+        raise DbtRuntimeError(f"cannot read the lake: {describe(error)}") from error

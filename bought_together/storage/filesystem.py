@@ -93,6 +93,13 @@ def only_warn(what: str) -> Iterator[None]:
         print(f"warning: {what}: {describe(error)}", file=sys.stderr)
 
 
+def make_folder(path: str) -> None:
+    """Make a folder; an object store has none, and would make a missing bucket."""
+    fs, name = locate(path)
+    if not is_object_store(path):
+        fs.makedirs(name, exist_ok=True)
+
+
 def remove_tree(path: str) -> None:
     """Remove a folder and all that is in it, whatever characters its name holds."""
     fs, name = locate(path)

@@ -3,13 +3,14 @@
     current.json                        the manifest of the current run; replaced last
     runs/<run>/manifest.json            what current.json said when that run became current
     runs/<run>/line_items/*.parquet     also products/ and rejects/
-    product_recommendations.parquet     exported by `dbt build`
+    published.json, published/          what `dbt build` published (builds.py)
 
-It is on a disk or in an object store (store.py).
+It is on a disk or in an object store (filesystem.py).
 """
 
 import json
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,16 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bought_together.storage.filesystem import (
-    is_object_store,
     locate,
+    make_folder,
     only_warn,
     open_whole,
     remove_tree,
 )
 
 CURRENT = "current.json"
-EXPORT = "product_recommendations.parquet"
 MANIFEST = "manifest.json"
+# In a run whose pairs were counted: points at the folder of the newest count.
+COUNT_POINTER = "pairs.json"
 RUNS_KEPT = 3
 # A run without a manifest may still be under way somewhere; after this long it is a leftover.
 UNFINISHED_RUN_KEPT = timedelta(days=1)
@@ -64,13 +66,18 @@ def write_json(path: str, content: Any) -> None:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode())
 
 
+def read_json(path: str) -> Any:
+    """Return the content of a JSON file, None where there is no such file."""
+    fs, name = locate(path)
+    try:
+        return json.loads(fs.cat_file(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def read_current(lake_path: str) -> dict[str, Any] | None:
     """Return the manifest of the current run, None when there is none yet."""
-    fs, root = locate(lake_path)
-    try:
-        return json.loads(fs.cat_file(f"{root}/{CURRENT}"))
-    except FileNotFoundError:
-        return None
+    return read_json(f"{lake_path.rstrip('/')}/{CURRENT}")
 
 
 def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> None:
@@ -88,25 +95,10 @@ def prune(lake_path: str, current: str) -> None:
     finished = [run for run in folders if fs.exists(f"{root}/runs/{run}/{MANIFEST}")]
     stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
     leftovers = [run for run in folders if run not in finished and run_time(run) < stale]
-    for run in set(finished[:-RUNS_KEPT] + leftovers) - {current, published_run(lake_path)}:
+    for run in set(finished[:-RUNS_KEPT] + leftovers) - {current}:
         # Another flatten may be removing the same run.
         with suppress(FileNotFoundError):
             remove_tree(run_path(lake_path, run))
-
-
-def published_run(lake_path: str) -> str | None:
-    """Return the run that the export was built from; its product list names what is in it.
-
-    None where there is no export, or a broken one. Raises what the store raises where it cannot be
-    read just now: nothing may be pruned then.
-    """
-    fs, root = locate(lake_path)
-    try:
-        with fs.open(f"{root}/{EXPORT}") as file:
-            told = (pq.read_metadata(file).metadata or {}).get(b"run")
-    except (FileNotFoundError, IsADirectoryError, pa.ArrowException):
-        return None
-    return told.decode() if told else None
 
 
 def run_time(run: str) -> datetime:
@@ -118,7 +110,11 @@ def run_time(run: str) -> datetime:
 
 
 def make_folders(folder: str, tables: tuple[str, ...]) -> None:
-    """Make the folders of a run; an object store has none, and would make a missing bucket."""
-    fs, root = locate(folder)
-    for table in () if is_object_store(folder) else tables:
-        fs.makedirs(f"{root}/{table}", exist_ok=True)
+    """Make the folders of a run."""
+    for table in tables:
+        make_folder(f"{folder}/{table}")
+
+
+def lake_path_setting(environment: Mapping[str, str]) -> str:
+    """Return LAKE_PATH as it is set, without a slash at its end; empty means unset."""
+    return (environment.get("LAKE_PATH") or "data/lake").rstrip("/")

@@ -22,10 +22,10 @@ import distributed
 import pytest
 
 from tests.airflow.conftest import Airflow, Run, install
-from tests.support.shop import Shop
 from tests.pipeline.test_cluster import dask, scheduler
 from tests.service.test_serve import Service, Valkey, running, wait_until
 from tests.support.object_store import BUCKET, ObjectStore
+from tests.support.shop import Shop
 
 LAKE = "lake"
 EXPORT = f"{LAKE}/product_recommendations.parquet"

@@ -15,17 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
-# The columns of the export, as `dbt build` promises them.
-EXPORT = pa.schema(
-    [
-        ("product_id", pa.string()),
-        ("recommendation_rank", pa.int32()),
-        ("recommended_product_id", pa.string()),
-        ("recommended_product_name", pa.string()),
-        ("recommended_category_code", pa.string()),
-        ("copurchase_count", pa.int64()),
-    ]
-)
 SETTINGS = (
     "TRANSACTIONS",
     "PRODUCTS",
@@ -70,8 +59,15 @@ class Shop:
         return self.folder / "warehouse.duckdb"
 
     @property
+    def published(self) -> Path:
+        """The folder of the current build; where nothing is published, there is no such folder."""
+        pointer = self.lake / "published.json"
+        build = json.loads(pointer.read_text())["build"] if pointer.exists() else "none"
+        return self.lake / "published" / build
+
+    @property
     def export(self) -> Path:
-        return self.lake / "product_recommendations.parquet"
+        return self.published / "product_recommendations.parquet"
 
     def environment(self, **settings: object) -> dict[str, str]:
         """This process's environment, with the shop's paths and then `settings` as settings."""

@@ -1,0 +1,66 @@
+"""When `dbt build` may publish: only what this very build made and tested from end to end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PUBLISHED = ("product_recommendations", "products")
+DONE = ("success", "pass", "warn")
+NAMES_SHOWN = 5
+
+
+def reason_not_to_publish(
+    nodes: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Mapping[str, Any]],
+    project: str,
+    is_trial: bool,
+) -> str:
+    """Return one line that says why a build must not be published, an empty string when it may.
+
+    `nodes` are the project graph's by unique id (name, resource_type, package, depends_on),
+    `results` those of this invocation by unique id (status). It may be published when the marts,
+    all their upstream models and seeds and all data tests on these ran here, and nothing failed.
+    Unit tests prove code, not data, and may be left out; other packages do not matter.
+    """
+    if is_trial:
+        return "a build with --empty or --sample is a trial"
+    failed = [
+        f"{node_name(nodes, unique_id)} ({result['status']})"
+        for unique_id, result in results.items()
+        if result["status"] not in (*DONE, "no-op")
+    ]
+    if failed:
+        return listed(failed)
+    done = {unique_id for unique_id, result in results.items() if result["status"] in DONE}
+    missing = sorted(
+        nodes[unique_id]["name"] for unique_id in vouching_nodes(nodes, project) - done
+    )
+    if missing:
+        return f"this build left out {listed(missing)}"
+    return ""
+
+
+def vouching_nodes(nodes: Mapping[str, Mapping[str, Any]], project: str) -> set[str]:
+    """Return the ids of the marts, all that they are made of, and all data tests on these."""
+    ours = {unique_id: node for unique_id, node in nodes.items() if node["package"] == project}
+    upstream: set[str] = set()
+    to_visit = [unique_id for unique_id, node in ours.items() if node["name"] in PUBLISHED]
+    while to_visit:
+        unique_id = to_visit.pop()
+        if unique_id in ours and unique_id not in upstream:
+            upstream.add(unique_id)
+            to_visit += ours[unique_id]["depends_on"]
+    tests = {
+        unique_id
+        for unique_id, node in ours.items()
+        if node["resource_type"] == "test" and not upstream.isdisjoint(node["depends_on"])
+    }
+    return upstream | tests
+
+
+def node_name(nodes: Mapping[str, Mapping[str, Any]], unique_id: str) -> str:
+    return nodes[unique_id]["name"] if unique_id in nodes else unique_id.split(".")[-1]
+
+
+def listed(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,130 @@
+"""What `dbt build` publishes: one folder per build, and a pointer to the current build.
+
+    published.json                                      the current build's manifest; moves last
+    published/<build>/product_recommendations.parquet
+    published/<build>/products.parquet
+    published/<build>/run_results.json                  the models and tests that ran in this build
+    published/<build>/manifest.json                     written when the files above are complete
+
+Readers follow the pointer and need nothing else of the lake.
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from bought_together.errors import CannotRun
+from bought_together.storage.filesystem import locate, only_warn, remove_tree
+from bought_together.storage.lake import MANIFEST, UNFINISHED_RUN_KEPT, read_json, write_json
+
+POINTER = "published.json"
+FOLDER = "published"
+RUN_RESULTS = "run_results.json"
+TABLES = ("product_recommendations", "products")
+BUILDS_KEPT = 5
+BUILD_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+
+Manifest = dict[str, Any]
+
+
+def build_path(lake_path: str, build: str) -> str:
+    return f"{lake_path.rstrip('/')}/{FOLDER}/{build}"
+
+
+def pointer_path(lake_path: str) -> str:
+    return f"{lake_path.rstrip('/')}/{POINTER}"
+
+
+def read_pointer(lake_path: str) -> Manifest | None:
+    """Return the manifest of the current build, None when nothing is published yet."""
+    return read_json(pointer_path(lake_path))
+
+
+def complete_builds(lake_path: str) -> list[Manifest]:
+    """Return the manifests of the builds that are complete, in the order of `age`."""
+    found = (
+        read_json(f"{build_path(lake_path, build)}/{MANIFEST}")
+        for build in build_folders(lake_path)
+    )
+    return sorted((manifest for manifest in found if manifest), key=age)
+
+
+def age(manifest: Manifest) -> tuple[str, str]:
+    """Return what orders builds: first the run of the lake that they read, then their start."""
+    return manifest["run"], manifest["built_at"]
+
+
+def newer_than(lake_path: str, manifest: Manifest) -> str | None:
+    """Return the newest build if it is newer than this one, None otherwise."""
+    newest = complete_builds(lake_path)[-1:]
+    return newest[0]["build"] if newest and age(newest[0]) > age(manifest) else None
+
+
+def make_published(lake_path: str, manifest: Manifest, run_results: Any) -> str | None:
+    """Point readers at a build whose tables are written, and remove builds that are too old.
+
+    Returns the id of a newer build if one was published in the meantime: the pointer then stays.
+    """
+    folder = build_path(lake_path, manifest["build"])
+    write_json(f"{folder}/{RUN_RESULTS}", run_results)
+    if newer := newer_than(lake_path, manifest):
+        return newer
+    write_json(f"{folder}/{MANIFEST}", manifest)
+    write_json(pointer_path(lake_path), manifest)
+    with only_warn("old builds could not be removed"):
+        prune_builds(lake_path, manifest["build"])
+    return None
+
+
+def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:
+    """Point readers at `build`, by default at the one before the current; returns (left, current).
+
+    Raises CannotRun when nothing is published, or there is no such build.
+    """
+    current = read_pointer(lake_path)
+    if current is None:
+        raise CannotRun(f"nothing is published in {lake_path}: run `make build` first")
+    builds = complete_builds(lake_path)
+    if build is None:
+        before = [manifest for manifest in builds if age(manifest) < age(current)]
+        if not before:
+            raise CannotRun(f"{lake_path} holds no build before {current['build']}")
+        target = before[-1]
+    else:
+        named = [manifest for manifest in builds if manifest["build"] == build]
+        if not named:
+            held = ", ".join(manifest["build"] for manifest in builds)
+            raise CannotRun(f"{lake_path} holds no build {build}; it holds {held}")
+        target = named[0]
+    write_json(pointer_path(lake_path), target)
+    return current["build"], target["build"]
+
+
+def prune_builds(lake_path: str, current: str) -> None:
+    """Remove complete builds beyond the newest few, and the folders that killed builds left."""
+    complete = [manifest["build"] for manifest in complete_builds(lake_path)]
+    stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
+    leftovers = [
+        build
+        for build in build_folders(lake_path)
+        if build not in complete and build_time(build) < stale
+    ]
+    for build in {*complete[:-BUILDS_KEPT], *leftovers} - {current}:
+        with suppress(FileNotFoundError):  # another build may be removing it, too
+            remove_tree(build_path(lake_path, build))
+
+
+def build_folders(lake_path: str) -> list[str]:
+    fs, root = locate(f"{lake_path.rstrip('/')}/{FOLDER}")
+    try:
+        return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in fs.ls(root, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def build_time(build: str) -> datetime:
+    """Return when a build started; the far future for a folder that no build made."""
+    try:
+        return datetime.strptime(build.split("-")[0], BUILD_TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -1,0 +1,70 @@
+"""Builds published by hand, as `dbt build` leaves them."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+# The columns of what is published, as `dbt build` promises them.
+EXPORT = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("recommendation_rank", pa.int32()),
+        ("recommended_product_id", pa.string()),
+        ("recommended_product_name", pa.string()),
+        ("recommended_category_code", pa.string()),
+        ("copurchase_count", pa.int64()),
+    ]
+)
+PRODUCTS = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("product_name", pa.string()),
+        ("category_code", pa.string()),
+        ("basket_count", pa.int64()),
+        ("is_in_catalogue", pa.bool_()),
+    ]
+)
+
+
+def publish_by_hand(
+    lake: Path,
+    rows: list[tuple[Any, ...]],
+    listed: list[tuple[str, str, str]],
+    build: int = 1,
+    **options: Any,
+) -> Path:
+    """Publish rows of EXPORT and a product list (id, category code, name); returns the folder.
+
+    Builds are a day apart. `options` go to the writer of the recommendations.
+    """
+    name = f"202601{build:02d}T030000Z-{build:08x}"
+    folder = lake / "published" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(as_table(rows, EXPORT), folder / "product_recommendations.parquet", **options)
+    sold = {row[0] for row in rows}
+    products = [
+        (product_id, product_name, category, int(product_id in sold), True)
+        for product_id, category, product_name in listed
+    ]
+    unlisted = sold - {product_id for product_id, _, _ in listed}
+    products += [(product_id, None, None, 1, False) for product_id in unlisted]
+    pq.write_table(as_table(sorted(products), PRODUCTS), folder / "products.parquet")
+    manifest = {
+        "build": name,
+        "run": f"run-{build}",
+        "built_at": f"2026-01-{build:02d}T03:00:00+00:00",
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    unfinished = lake / "published.json.new"
+    unfinished.write_text(json.dumps(manifest))
+    os.replace(unfinished, lake / "published.json")
+    return folder
+
+
+def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    records = [dict(zip(schema.names, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(records, schema)
