@@ -72,6 +72,7 @@ bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wr
 lint: $(BIN)/.installed-dev ## check the style of Python and SQL
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/sqlfluff lint models tests macros
 
 lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows

@@ -1,7 +1,9 @@
-"""Fixtures of all tests; what they need is imported late, since some tests run without it."""
+"""Fixtures of several rooms; what they need is imported late, since some rooms run without it."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.support.shop import Shop
+    from tests.support.valkey import Valkey
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,15 @@ def shop(tmp_path: Path, dbt_folder: Path) -> Shop:
     from tests.support.shop import Shop
 
     return Shop(tmp_path, dbt_folder)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    from tests.support.valkey import Valkey
+
+    folder = tmp_path / "valkey"
+    folder.mkdir()
+    valkey = Valkey(folder)
+    valkey.start()
+    yield valkey
+    valkey.stop(signal.SIGKILL)

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.airflow.conftest import DAG_FILE, PASSWORD, ROOT
+from tests.support import ROOT
+from tests.support.airflow import DAG_FILE, PASSWORD
 
 PROGRAMS = ["flatten", "count_pairs", "dbt_build", "publish", "smoke_check"]
 USED = {

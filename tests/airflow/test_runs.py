@@ -6,14 +6,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.airflow.conftest import PASSWORD, Airflow, Run, Valkey
+from tests.support.airflow import PASSWORD, Airflow, GuardedRedis, Run
 
 TASKS = ("latest_only", "flatten", "count_pairs", "dbt_build", "publish", "smoke_check")
 WHOLE = dict.fromkeys(TASKS, "success") | {"count_pairs": "skipped"}
 
 
 @pytest.fixture(scope="module")
-def nightly(airflow: Airflow, valkey: Valkey, service_url: str) -> Run:
+def nightly(airflow: Airflow, valkey: GuardedRedis, service_url: str) -> Run:
     """The run as it is every night; with its own copy of the answers, made by hand, beside it."""
     valkey.client().flushall()
     by_hand = {
@@ -67,7 +67,7 @@ def test_dask_counts_the_same(nightly, airflow, valkey, service_url):
     assert valkey.answers() == valkey.answers(database=1)
 
 
-def state_of(airflow: Airflow, valkey: Valkey) -> object:
+def state_of(airflow: Airflow, valkey: GuardedRedis) -> object:
     """All that readers can see: the Redis, the export and which run of the lake is current."""
     files = ("product_recommendations.parquet", "current.json")
     return valkey.content(), [(airflow.lake / name).read_bytes() for name in files]

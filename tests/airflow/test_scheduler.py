@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.airflow.conftest import PATIENCE, Airflow, Valkey, ends, free_port, wait_until
+from tests.support.airflow import Airflow, GuardedRedis
+from tests.support.processes import PATIENCE, free_port, stop, wait_until
 
 PAST = ("2025-02-01", "2025-03-01")
 
@@ -37,7 +38,7 @@ def scheduled(airflow: Airflow) -> Iterator[Airflow]:
     finally:
         airflow.settings = before
         for process in processes:
-            ends(process)
+            stop(process)
 
 
 def states(airflow: Airflow, run_type: str) -> dict[str, dict[str, str]]:
@@ -55,7 +56,7 @@ def states(airflow: Airflow, run_type: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def night(scheduled: Airflow, valkey: Valkey) -> dict[str, dict[str, str]]:
+def night(scheduled: Airflow, valkey: GuardedRedis) -> dict[str, dict[str, str]]:
     """The run that is due as soon as the DAG is awake."""
     valkey.client().flushall()
     wait_until(lambda: scheduled.query("select 1 from serialized_dag"), "the DAG")

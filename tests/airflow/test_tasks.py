@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.airflow.conftest import PASSWORD, PATIENCE, Airflow, Run, wait_until
+from tests.support.airflow import PASSWORD, Airflow, Run
+from tests.support.processes import PATIENCE, wait_until
 
 # Every character that a shell, a template, YAML or SQL could take for its own.
 ODD = (

@@ -27,7 +27,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.support.shop import ROOT, Shop
+from tests.support import ROOT
+from tests.support.shop import Shop
 
 CHROMIUM = shutil.which("chromium")
 OPTIONS = [

@@ -16,14 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+from tests.support.podman import Podman
+
 CACHE = ROOT / ".cache" / "image"
 DOCKERFILE = ROOT / "deploy" / "image" / "Dockerfile"
 NAMES = {"batch": "localhost/bought-together-batch", "service": "localhost/bought-together-service"}
@@ -32,8 +32,6 @@ NEEDED = (
     *("debootstrap", "ip", "nsenter", "curl"),
 )
 PLACES = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/lib/podman"])
-PATIENCE = 60  # seconds after which something that does not happen fails the test
-POLL = 0.2
 
 CONTAINERS_CONF = """\
 [network]
@@ -70,41 +68,6 @@ WORKDIR /data
 """
 # Settings of pip that say where packages come from; a build takes them from this machine.
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "cert", "proxy", "default-timeout")
-
-
-def wait_until(happened: Callable[[], Any], what: str) -> Any:
-    """Return what `happened` returns, once that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (result := happened()):
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(POLL)
-    return result
-
-
-class Podman:
-    """podman with a store of its own, in the network namespace `namespace` when that is given."""
-
-    def __init__(self, environment: dict[str, str], namespace: str | None = None) -> None:
-        self.environment = environment
-        self.inside = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
-
-    def run(self, *command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run any command there; raises CalledProcessError unless check=False."""
-        return subprocess.run(
-            [*self.inside, *map(str, command)],
-            env=self.environment,
-            **{"check": True, "text": True, "stdout": subprocess.PIPE, **options},
-        )
-
-    def __call__(self, *arguments: object, **options: Any) -> str:
-        return self.run("podman", *arguments, **options).stdout.strip()
-
-    def get(self, path: str, port: int = 8000) -> tuple[int, str]:
-        """Return status and body of a GET, from where the containers are; status 0: no answer."""
-        command = ["curl", "--silent", "--max-time", 5, "--write-out", r"\n%{http_code}"]
-        answer = self.run(*command, f"http://127.0.0.1:{port}{path}", check=False).stdout
-        body, _, status = answer.rpartition("\n")
-        return int(status), body
 
 
 def pip_settings(folder: Path) -> list[str]:

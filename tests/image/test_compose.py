@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.conftest import ROOT, Podman, wait_until
-from tests.image.test_image import EXAMPLE, expected_answer
+from tests.support import ROOT
+from tests.support.podman import Podman
+from tests.support.processes import wait_until
+from tests.support.readme import EXAMPLE_PATH, example_answer
 
 COMPOSE = ROOT / "deploy" / "image" / "compose.yaml"
 PASSWORD = "correcthorsebatterystaple"
@@ -60,7 +62,7 @@ def compose(podman: Podman, images: dict[str, str], redis_image: str) -> Iterato
 
 
 def test_service_answers_from_redis(compose: Compose, podman: Podman) -> None:
-    assert podman.get(EXAMPLE) == (200, expected_answer())
+    assert podman.get(EXAMPLE_PATH) == (200, example_answer())
     assert int(compose.redis("dbsize")) > 0
 
 
@@ -98,7 +100,7 @@ def test_redis_keeps_what_was_published(compose: Compose, podman: Podman) -> Non
     podman("restart", compose.container("redis"))
     wait_until(lambda: compose.is_healthy("redis"), "Redis is healthy")
     wait_until(lambda: podman.get("/readyz")[0] == 200, "the service is ready")
-    assert podman.get(EXAMPLE) == (200, expected_answer())
+    assert podman.get(EXAMPLE_PATH) == (200, example_answer())
 
 
 def test_without_a_password_nothing_starts(tmp_path: Path) -> None:

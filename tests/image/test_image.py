@@ -1,23 +1,18 @@
 """The images as a cloud runs them: a user without a name, a read-only root file system."""
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.image.conftest import ROOT, Podman, wait_until
+from tests.support import ROOT
+from tests.support.podman import Podman
+from tests.support.processes import wait_until
+from tests.support.readme import EXAMPLE_PATH, example_answer
 
 HARDENED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
 INPUT = f"{ROOT / 'data'}:/input:ro"
-EXAMPLE = "/v1/products/5010/recommendations?limit=1"
-
-
-def expected_answer() -> str:
-    """What README.md shows for EXAMPLE."""
-    (line,) = re.findall(r'^\{"product_id":"5010".*$', (ROOT / "README.md").read_text(), re.M)
-    return line
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +39,7 @@ def service(podman: Podman, images: dict[str, str], lake: str) -> Iterator[str]:
 
 def test_service_answers_as_the_readme_shows(podman: Podman, service: str) -> None:
     wait_until(lambda: podman.get("/readyz")[0] == 200, "the service is ready")
-    assert podman.get(EXAMPLE) == (200, expected_answer())
+    assert podman.get(EXAMPLE_PATH) == (200, example_answer())
     podman("healthcheck", "run", service)
 
 

@@ -3,7 +3,6 @@ look at. Tests that change or delete something make stacks of their own."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,11 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.infrastructure.stacks import Aws, Deployment
+from tests.support.cloudformation import Aws, Deployment
+from tests.support.processes import free_port
 
 HERE = Path(__file__).parent
 START_SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

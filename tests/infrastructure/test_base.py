@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.infrastructure.stacks import Aws, Deployment
+from tests.support.cloudformation import Aws, Deployment
 
 
 @pytest.fixture

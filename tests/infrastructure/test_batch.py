@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure.stacks import Aws, Deployment
+from tests.support.cloudformation import Aws, Deployment, environment, granted, secrets
 
 PUBLISH = Path(__file__).parents[2] / "scripts" / "publish.py"
-
-
-def environment(container: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["value"] for one in container["environment"]}
-
-
-def secrets(container: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["valueFrom"] for one in container.get("secrets", [])}
 
 
 @pytest.fixture
@@ -138,20 +130,6 @@ def test_task_reads_the_input_and_writes_the_lake(
     assert not may("s3:GetObject", "/other/file")
     assert not may("s3:DeleteObjectVersion", "/lake/current.json")
     assert not may("s3:PutBucketPolicy", "")
-
-
-def granted(statements: list[dict[str, Any]]) -> dict[str, tuple[set[str], Any]]:
-    """Return actions and resources by the statement's name."""
-    assert all(statement["Effect"] == "Allow" for statement in statements)
-    return {
-        statement["Sid"]: (
-            {statement["Action"]}
-            if isinstance(statement["Action"], str)
-            else set(statement["Action"]),
-            statement["Resource"],
-        )
-        for statement in statements
-    }
 
 
 def test_roles_name_what_they_need(deployed: Deployment, aws: Aws, certificates: str) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.infrastructure.stacks import Aws, Deployment, template_text
+from tests.support.cloudformation import Aws, Deployment, template_text
 
 
 def group(aws: Aws, deployment: Deployment) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from tests.infrastructure.stacks import Aws, Deployment
-from tests.infrastructure.test_batch import granted, secrets
+from tests.support.cloudformation import Aws, Deployment, granted, secrets
 
 
 def test_cluster_speaks_tls(deployed: Deployment, certificates: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure.stacks import template_resources
+from tests.support.cloudformation import template_resources
 
 UNNOTICED = [
     ("base", "Alerts", "KmsMasterKeyId", "Key.Arn"),

@@ -3,8 +3,8 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.infrastructure.lookups import LOOKUPS, PARTS, exists
-from tests.infrastructure.stacks import NAMES, TEMPLATES, Aws, Deployment, template_resources
+from tests.support.aws_lookups import LOOKUPS, PARTS, exists
+from tests.support.cloudformation import NAMES, TEMPLATES, Aws, Deployment, template_resources
 
 RETAINED = {"Key", "Bucket", "BucketPolicy"}
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.infrastructure.stacks import Aws, Deployment
-from tests.infrastructure.test_batch import environment, granted, secrets
+from tests.support.cloudformation import Aws, Deployment, environment, granted, secrets
 
 
 def listeners(aws: Aws, deployment: Deployment) -> dict[int, dict[str, Any]]:

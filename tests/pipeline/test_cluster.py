@@ -8,13 +8,8 @@ import gzip
 import json
 import os
 import random
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -22,63 +17,12 @@ from click.testing import CliRunner
 
 from bought_together import dask_tasks
 from scripts.flatten import main
-from tests.support.shop import ROOT, Shop
+from tests.support import ROOT
+from tests.support.cluster import dask, scheduler
+from tests.support.shop import Shop
 
 # Small blocks, so that there are many tasks and a record lies across the end of most.
 BLOCK_SIZE = 4096
-START_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Host:
-    """Where a program runs: an address, and what to put before its command."""
-
-    address: str = "127.0.0.1"
-    prefix: tuple[str, ...] = ()
-
-
-@contextmanager
-def dask(
-    folder: Path,
-    *arguments: object,
-    host: Host = Host(),
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program of Dask's in the background; it says in `folder` what it does."""
-    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program = [*host.prefix, Path(sys.executable).parent / "dask", *map(str, arguments)]
-    program += ["--host", host.address, "--no-dashboard"]
-    with (folder / f"{arguments[0]}.log").open("ab") as log:
-        process = subprocess.Popen(program, cwd=folder, env=outside, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def scheduler(
-    folder: Path,
-    *arguments: object,
-    host: Host = Host(),
-) -> Iterator[str]:
-    """Run a scheduler and yield its address."""
-    with scheduler_process(folder, *arguments, host=host) as (address, _):
-        yield address
-
-
-@contextmanager
-def scheduler_process(
-    folder: Path, *arguments: object, host: Host
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    contact = folder / "scheduler.json"
-    os.mkfifo(contact)
-    reader = os.open(contact, os.O_RDONLY | os.O_NONBLOCK)
-    options = ["--port", 0, "--scheduler-file", contact, *arguments]
-    with open(reader) as file, dask(folder, "scheduler", *options, host=host) as process:
-        said, _, _ = select.select([file], [], [], START_SECONDS)
-        assert said, (folder / "scheduler.log").read_text()
-        yield json.load(file)["address"], process
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """PAIR_ENGINE=dask around the counting: its settings, the rules it takes from dbt, its failures."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,11 @@ from click.testing import CliRunner
 from bought_together.errors import CannotRun
 from bought_together.pairs.model_sql import compile_model, run_model
 from scripts import count_pairs
-from tests.pipeline.test_faults import assert_one_line, kill_when, start, write_inputs
 from tests.support.oracle import recommend
-from tests.support.shop import ROOT, Shop
+from tests.support.processes import assert_one_line, kill_when, program, start
+from tests.support.shop import Shop
 
-COUNT = [sys.executable, ROOT / "scripts" / "count_pairs.py"]
+COUNT = program("count_pairs")
 RULES = "models/intermediate/int_line_items_purchased.sql"
 
 
@@ -24,7 +23,7 @@ def change(path: Path, before: str, after: str) -> None:
 
 
 def test_an_engine_that_does_not_exist_is_one_line(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     finished = shop.run("build", PAIR_ENGINE="spark")
     assert_one_line(finished, 2, "PAIR_ENGINE must be duckdb or dask, not spark")
     assert not shop.export.exists()
@@ -35,7 +34,7 @@ def test_no_lake_is_one_line(shop: Shop) -> None:
 
 
 def test_dbt_build_before_any_count_says_so(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     assert shop.run("flatten").returncode == 0
     built = shop.dbt("build", PAIR_ENGINE="dask")
     assert built.returncode == 2
@@ -116,7 +115,7 @@ def test_counts_older_than_a_rule_are_found_out(shop: Shop, changed: str) -> Non
 
 
 def test_a_model_that_needs_more_of_dbt_is_one_line(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     shop.copy_project()
     change(shop.project / RULES, "1) > 0", "1) > {{ var('least_quantity') }}")
     assert shop.run("flatten").returncode == 0
@@ -126,7 +125,7 @@ def test_a_model_that_needs_more_of_dbt_is_one_line(shop: Shop) -> None:
 
 
 def test_sql_that_duckdb_refuses_is_one_line(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     shop.copy_project()
     change(shop.project / RULES, "1) > 0", "1) > quantities")
     assert shop.run("flatten").returncode == 0
@@ -162,7 +161,7 @@ def test_a_model_is_run_with_all_that_it_reads(tmp_path: Path) -> None:
 
 
 def test_a_count_killed_half_way_leaves_the_last_one(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     assert shop.run("flatten", "--block-size", 1000).returncode == 0
     assert shop.run("count_pairs").returncode == 0
     before = (shop.run_folder / "pairs.json").read_text()
@@ -176,7 +175,7 @@ def test_a_count_killed_half_way_leaves_the_last_one(shop: Shop) -> None:
 
 
 def test_a_damaged_part_is_one_line(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     assert shop.run("flatten").returncode == 0
     part = next((shop.run_folder / "line_items").glob("part-0*.parquet"))
     part.write_bytes(part.read_bytes()[:-100])
@@ -186,7 +185,7 @@ def test_a_damaged_part_is_one_line(shop: Shop) -> None:
 
 
 def test_too_little_memory_is_one_line(shop: Shop) -> None:
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     assert shop.run("flatten").returncode == 0
     finished = shop.run("count_pairs", DUCKDB_MEMORY_LIMIT="200MB")
     assert_one_line(finished, 2, "300 products", "MB a thread")

@@ -7,15 +7,12 @@ bytes of the export arrived. No test waits for a time to pass.
 
 import json
 import os
-import random
 import re
 import select
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,57 +28,19 @@ from bought_together import dask_tasks
 from bought_together.ingest.run import flatten as flatten_in_process
 from bought_together.storage.lake import RUN_TIME_FORMAT, RUNS_KEPT, new_run, prune
 from scripts import flatten
-from tests.support.shop import ROOT, Shop
+from tests.support import ROOT
+from tests.support.processes import (
+    QUICK_POLL,
+    assert_one_line,
+    ended_within,
+    kill_when,
+    program,
+    start,
+)
+from tests.support.shop import Shop
 
-PATIENCE = 120  # seconds after which a condition that never comes true fails the test
-POLL = 0.0003  # seconds; a torn table would be there for longer
-FLATTEN = [sys.executable, ROOT / "scripts" / "flatten.py"]
-BUILD = [sys.executable, ROOT / "scripts" / "build.py"]
+FLATTEN, BUILD = program("flatten"), program("build")
 DBT_BUILD = [Path(sys.executable).parent / "dbt", "build"]
-
-
-def write_inputs(shop: Shop, seed: int, products: int = 300) -> None:
-    """Write baskets of four, drawn from the seed; the products are always the same.
-
-    Their names are long and random, so that no table of them packs small.
-    """
-    chance, names = random.Random(seed), random.Random(0)
-    ids = [f"{number:04}" for number in range(products)]
-    shop.write([chance.sample(ids, 4) for _ in range(3 * products)], [])
-    shop.write_products(f"{product}\tC\t{names.randbytes(200).hex()}" for product in ids)
-
-
-def start(shop: Shop, program: list[Any], **settings: object) -> subprocess.Popen[str]:
-    """Start a program on the shop; its output goes nowhere."""
-    return subprocess.Popen(
-        list(map(str, program)),
-        cwd=ROOT,
-        env=shop.environment(**settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def kill_when(process: subprocess.Popen[str], condition: Callable[[], object]) -> None:
-    """Kill a process as soon as the condition is true; fails where it ends before."""
-    deadline = time.monotonic() + PATIENCE
-    try:
-        while not condition():
-            assert time.monotonic() < deadline, "the condition never came true"
-            assert not ended_within(process, POLL), "it ended before it could be killed"
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "it ended before the signal arrived"
-
-
-def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,16 +63,6 @@ def look_up(shop: Shop, *product_ids: str) -> str:
     return finished.stdout
 
 
-def assert_one_line(finished: Any, status: int, *told: object) -> None:
-    """One line on standard error says what and where; standard output holds no call stack."""
-    assert finished.returncode == status, finished.stdout + finished.stderr
-    assert finished.stderr.count("\n") == 1, finished.stderr
-    assert finished.stderr.startswith("error: ")
-    assert "Traceback" not in finished.stdout
-    for text in told:
-        assert str(text) in finished.stderr
-
-
 @dataclass
 class FirstExport:
     """A shop whose first export was killed half-way and whose second one was watched."""
@@ -128,7 +77,7 @@ class FirstExport:
 @pytest.fixture(scope="module")
 def first_export(tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path) -> FirstExport:
     shop = Shop(tmp_path_factory.mktemp("shop"), dbt_folder)
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     assert shop.run("flatten").returncode == 0
     half = kill_during_export(shop)
     found = {path.name for path in shop.lake.iterdir()}
@@ -146,7 +95,7 @@ def kill_during_export(shop: Shop) -> bytes:
     os.mkfifo(temporary)
     pipe = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK)
     process = start(shop, DBT_BUILD)
-    kill_when(process, lambda: select.select([pipe], [], [], POLL)[0])
+    kill_when(process, lambda: select.select([pipe], [], [], QUICK_POLL)[0])
     with open(pipe, "rb") as file:
         half = file.read()
     temporary.unlink()
@@ -158,7 +107,7 @@ def watch_export(shop: Shop) -> set[int | str | None]:
     """Run `dbt build` and look at the export, again and again, until the build has ended."""
     process = start(shop, DBT_BUILD)
     seen = {rows_of(shop.export)}
-    while not ended_within(process, POLL):
+    while not ended_within(process, QUICK_POLL):
         seen.add(rows_of(shop.export))
     assert process.returncode == 0
     return seen | {rows_of(shop.export)}
@@ -201,7 +150,7 @@ def test_next_export_is_seen_whole_or_not_at_all(first_export):
 
 def test_killed_programs_leave_the_last_good_table_and_the_next_build_succeeds(built):
     before, answers = published(built), look_up(built)
-    write_inputs(built, seed=2)
+    built.write_random(seed=2)
     kill_flatten_when_it_has_written(built, "line_items/*.parquet")
     assert published(built) == before
 
@@ -348,9 +297,9 @@ def run_on_full_disk(
 
 def test_disk_full_in_the_middle_of_flatten(built):
     before, answers = published(built), look_up(built)
-    write_inputs(built, seed=2)
-    program = [*FLATTEN, "--block-size", 4096]
-    finished = run_on_full_disk(built, built.lake, program, room=100_000)
+    built.write_random(seed=2)
+    command = [*FLATTEN, "--block-size", 4096]
+    finished = run_on_full_disk(built, built.lake, command, room=100_000)
     assert_one_line(finished, 2, built.lake, "No space left on device")
     assert published(built) == before
     assert look_up(built) == answers
@@ -384,7 +333,7 @@ def test_empty_warehouse_left_by_a_full_disk_or_a_kill_does_not_stop_the_next_bu
 
 @pytest.mark.parametrize("in_the_way", ["lake", "lake/runs"])
 def test_file_in_the_way_of_the_lake(shop, in_the_way):
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     file = shop.folder / in_the_way
     file.parent.mkdir(exist_ok=True)
     file.write_text("in the way")
@@ -394,7 +343,7 @@ def test_file_in_the_way_of_the_lake(shop, in_the_way):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="no folder is closed to root")
 def test_lake_that_may_not_be_written(shop):
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     shop.lake.mkdir(mode=0o555)
     assert_one_line(shop.run("flatten"), 2, shop.lake, "Permission denied")
 
@@ -422,7 +371,7 @@ def test_dbt_before_flatten_says_so(shop):
 
 
 def test_missing_input_stops_the_whole_job(shop):
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     nowhere = shop.folder / "nowhere.txt"
     assert_one_line(shop.run("build", PRODUCTS=nowhere), 2, "PRODUCTS", nowhere)
     assert not shop.lake.exists()
@@ -430,7 +379,7 @@ def test_missing_input_stops_the_whole_job(shop):
 
 def test_scheduler_that_does_not_answer(shop, monkeypatch):
     """Port 1 of this machine: nothing has listened there since the seventies."""
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     monkeypatch.setattr(dask_tasks, "CONNECT_SECONDS", 0.5)
     address = "tcp://127.0.0.1:1"
     result = CliRunner().invoke(flatten.main, env=shop.environment(DASK_SCHEDULER=address))
@@ -446,7 +395,7 @@ def flatten_here(shop: Shop) -> str:
 
 
 def test_the_newest_three_runs_are_kept(shop):
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     runs = [flatten_here(shop) for _ in range(6)]
     assert {path.name for path in (shop.lake / "runs").iterdir()} == set(runs[-RUNS_KEPT:])
     assert shop.manifest()["run"] == runs[-1]
@@ -454,7 +403,7 @@ def test_the_newest_three_runs_are_kept(shop):
 
 
 def test_leftovers_of_killed_runs_go_when_they_are_old(shop):
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     day = datetime(2020, 2, 29, tzinfo=UTC).strftime(RUN_TIME_FORMAT)
     old, fresh, foreign = f"{day}-0123abcd", new_run(), "notes"
     for name in (old, fresh, foreign):
@@ -465,7 +414,7 @@ def test_leftovers_of_killed_runs_go_when_they_are_old(shop):
 
 
 def test_two_flattens_at_the_same_time(shop):
-    write_inputs(shop, seed=1)
+    shop.write_random(seed=1)
     command = [*FLATTEN, "--block-size", 4096]
     both = [start(shop, command) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
@@ -482,7 +431,7 @@ def test_two_flattens_at_the_same_time(shop):
 
 def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):
     """Two flattens that end together find the same old runs; one of them is too late."""
-    write_inputs(shop, seed=1, products=5)
+    shop.write_random(seed=1, products=5)
     for day in range(1, 6):
         run = shop.lake / "runs" / f"2020010{day}T000000-0123abcd"
         run.mkdir(parents=True)
@@ -504,11 +453,11 @@ def test_nothing_is_removed_while_the_export_cannot_be_read(shop, monkeypatch, c
     def away(_: object) -> None:
         raise PermissionError("away")
 
-    write_inputs(shop, seed=1, products=10)
+    shop.write_random(seed=1, products=10)
     inputs = [str(path) for path in (shop.transactions, shop.products, shop.lake)]
     flatten_in_process(*inputs)
     shop.export.write_bytes(b"")
-    monkeypatch.setattr("lake.pq.read_metadata", away)
+    monkeypatch.setattr("bought_together.storage.lake.pq.read_metadata", away)
     for _ in range(RUNS_KEPT + 1):
         manifest = flatten_in_process(*inputs)
     assert shop.manifest()["run"] == manifest["run"]

@@ -23,10 +23,11 @@ from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import list_files, open_whole
 from bought_together.storage.lake import RUNS_KEPT
-from tests.pipeline.test_faults import BUILD, assert_one_line
-from tests.service.test_serve import PATIENCE, publish, running, valkey, wait_until  # noqa: F401 (a fixture)
+from tests.support import ROOT
 from tests.support.object_store import BUCKET, ObjectStore
-from tests.support.shop import ROOT, Shop
+from tests.support.processes import PATIENCE, assert_one_line, program, wait_until
+from tests.support.service import publish, running
+from tests.support.shop import Shop
 
 EXPORT = "product_recommendations.parquet"
 SAMPLE = {name: (ROOT / f"data/{name}.txt").read_bytes() for name in ("transactions", "products")}
@@ -102,7 +103,7 @@ def test_the_table_is_the_one_that_a_disk_gives(remote, sample_rows, engine):
     assert remote.store.uploads() == []
 
 
-def test_lookup_service_and_redis_answer_from_the_store(remote, valkey):  # noqa: F811
+def test_lookup_service_and_redis_answer_from_the_store(remote, valkey):
     remote.build()
     looked_up = remote.run("recommend", "5010", "--json")
     assert (looked_up.returncode, looked_up.stderr) == (0, "")
@@ -310,7 +311,7 @@ def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
     log = built.dbt_folder / "logs" / "dbt.log"
     begun = log.read_text().count("START sql table model")
     stopped = run_until_the_store_stops(
-        built, BUILD, lambda: log.read_text().count("START sql table model") > begun
+        built, program("build"), lambda: log.read_text().count("START sql table model") > begun
     )
     assert stopped.returncode == 2
     assert stopped.stderr.count("\n") == 1, stopped.stderr

@@ -1,7 +1,6 @@
 """The published table against an independent computation: sample, real data, small worlds."""
 
 import gzip
-import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +9,10 @@ from pathlib import Path
 import pytest
 from dbt.cli.main import dbtRunner
 
+from tests.support import ROOT
 from tests.support.oracle import count, read_baskets, read_catalogue, recommend
-from tests.support.shop import ROOT, Shop
+from tests.support.real_data import real
+from tests.support.shop import Shop
 
 WORLDS = 200
 ENGINES = ["duckdb", "dask"]
@@ -29,14 +30,6 @@ def assert_same(shop: Shop, expected: set[tuple[object, ...]]) -> None:
     assert len(rows) == len(set(rows))
     assert expected - set(rows) == set()
     assert set(rows) - expected == set()
-
-
-def real(data_set: str, name: str) -> Path:
-    """Return a file of the real data; skips the test, saying why, when there is none."""
-    folder = os.environ.get("REAL_DATA_DIR")
-    if not folder:
-        pytest.skip("REAL_DATA_DIR is not set: it names the folder with the real data sets")
-    return Path(folder) / data_set / name
 
 
 def test_sample(shop: Shop) -> None:

@@ -16,8 +16,9 @@ from bought_together.pairs import counting, run
 from bought_together.pairs.kernels import SMALL, distinct_items, sort_baskets
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_ranges
 from bought_together.pairs.run import count_pairs
+from tests.support import ROOT
 from tests.support.oracle import count
-from tests.support.shop import ROOT, Shop
+from tests.support.shop import Shop
 
 BLOCK_SIZE = 2000  # so that a few hundred baskets make a dozen parts
 

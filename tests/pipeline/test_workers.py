@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +24,12 @@ from bought_together import dask_tasks
 from bought_together.errors import CannotRun
 from bought_together.ingest.run import flatten
 from bought_together.pairs.run import count_pairs
-from tests.pipeline.test_cluster import Host, dask, scheduler, scheduler_process
-from tests.pipeline.test_faults import PATIENCE, POLL, assert_one_line, start
-from tests.support.shop import ROOT, Shop
+from tests.support.cluster import Host, dask, scheduler, scheduler_process
+from tests.support.processes import PATIENCE, QUICK_POLL, assert_one_line, program, start
+from tests.support.shop import Shop
 
 BLOCK_SIZE = 4096  # bytes: about a hundred and fifty parts
-COUNT = [sys.executable, ROOT / "scripts" / "count_pairs.py"]
+COUNT = program("count_pairs")
 TABLES = ("product_keys", "basket_sizes", "product_pairs")
 
 
@@ -152,7 +151,7 @@ def once(condition: Callable[[], object], running: Callable[[], bool]) -> None:
     while not condition():
         assert running(), "the count ended before"
         assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(POLL)
+        time.sleep(QUICK_POLL)
 
 
 def test_two_workers_count_the_same(counted: Shop, two_workers: Cluster) -> None:

@@ -21,11 +21,13 @@ from urllib.parse import urlencode
 import distributed
 import pytest
 
-from tests.airflow.conftest import Airflow, Run, install
-from tests.pipeline.test_cluster import dask, scheduler
-from tests.service.test_serve import Service, Valkey, running, wait_until
+from tests.support.airflow import Airflow, Run, install
+from tests.support.cluster import dask, scheduler
 from tests.support.object_store import BUCKET, ObjectStore
+from tests.support.processes import wait_until
+from tests.support.service import Service, running
 from tests.support.shop import Shop
+from tests.support.valkey import Valkey
 
 LAKE = "lake"
 EXPORT = f"{LAKE}/product_recommendations.parquet"

@@ -20,8 +20,7 @@ from benchmarks.results import rows_of, to_json, to_table
 from benchmarks.rounds import Entry, Expected, Limits, run_round
 from benchmarks.run import select
 from bought_together.samples.simulated import Shop, generate
-from tests.support import oracle
-from tests.support.shop import ROOT
+from tests.support import ROOT, oracle
 
 BLOCK_FOREVER = "import os; os.read(os.pipe()[0], 1)"
 AMPLE = Limits(seconds=60, bytes=2**40)

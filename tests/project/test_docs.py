@@ -9,17 +9,16 @@ import pytest
 
 from scripts.flatten import main as flatten_command
 from scripts.serve import main as serve_command
-from tests.service.test_serve import running
-from tests.support.shop import ROOT, Shop
-
-REQUEST = "curl '127.0.0.1:8000/v1/products/5010/recommendations?limit=1'"
-README = (ROOT / "README.md").read_text()
-
-
-def console_examples() -> dict[str, str]:
-    """Return command -> output of the README's console blocks."""
-    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", README, re.DOTALL)
-    return dict(blocks)
+from tests.support import ROOT
+from tests.support.readme import (
+    EXAMPLE_PATH,
+    README,
+    REQUEST,
+    console_examples,
+    example_answer,
+)
+from tests.support.service import running
+from tests.support.shop import Shop
 
 
 def settle(text: str) -> str:
@@ -64,8 +63,8 @@ def test_build_and_lookup_print_what_the_readme_shows(sample: Shop, printed: str
 def test_request_of_the_readme_gives_its_answer(sample: Shop) -> None:
     with running(sample) as service:
         service.wait_for(200)
-        answer = service.get(REQUEST.partition("8000")[2].rstrip("'"))[2]
-    assert answer == json.loads(console_examples()[REQUEST])
+        answer = service.get(EXAMPLE_PATH)[2]
+    assert answer == json.loads(example_answer())
 
 
 @pytest.mark.usefixtures("printed")

@@ -12,7 +12,7 @@ from benchmarks.service.outcome import Run, bars_of, rows_of
 from benchmarks.service.simulated import replace_export, version_of_name, write_version
 from benchmarks.service.wrk import Load
 from bought_together.export.read import answer, names_of, read_published, recommendations_of
-from tests.support.shop import ROOT
+from tests.support import ROOT
 
 PRODUCTS = 1_000
 SCRIPT = ROOT / "benchmarks/service/load.py"

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.shop import ROOT, Shop
+from tests.support import ROOT
+from tests.support.shop import Shop
 
 # No slash, which parts folders, and no comma, which parts input files.
 ODD = (

@@ -5,8 +5,10 @@ import signal
 
 import redis
 
-from tests.service.test_serve import LISTED, ROWS, Valkey, running, write_lake
-from tests.support.shop import ROOT
+from tests.support import ROOT
+from tests.support.exports import LISTED, ROWS, write_export
+from tests.support.service import running
+from tests.support.valkey import Valkey
 
 CACHE = ROOT / "deploy" / "cloudformation" / "cache.yaml"
 
@@ -21,7 +23,7 @@ def test_users_of_the_cache_may_do_their_work_and_no_more(shop, tmp_path):
     )
     try:
         for build in (1, 2):
-            write_lake(shop, ROWS, LISTED, build=build)
+            write_export(shop, ROWS, LISTED, build=build)
             assert shop.run("publish", REDIS_URL=batch).returncode == 0
         refused = shop.run("publish", "--rollback", REDIS_URL=service)
         assert refused.returncode == 2

@@ -5,20 +5,16 @@ browser reads them: by their elements, and along their links.
 """
 
 import asyncio
-import json
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from bought_together.ingest.products import PRODUCTS
 from bought_together.service.app import create_app
 from bought_together.service.backends import LakeSource, Unavailable
-from tests.service.test_recommend import EXPORT
+from tests.support.exports import write_export
 from tests.support.shop import Shop
 
 HOSTILE = "</title><script>alert(1)</script> & \"quoted\" 'name' {{ 7 * 7 }}"
@@ -112,16 +108,7 @@ class Site:
 
     def open(self) -> TestClient:
         """Write the lake, and return a client of the service that has loaded it."""
-        folder = self.shop.lake / "runs" / "run"
-        (folder / "products").mkdir(parents=True)
-        tables = [
-            (PRODUCTS, self.products, folder / "products" / "part-00000.parquet"),
-            (EXPORT, self.rows, self.shop.export),
-        ]
-        for schema, rows, path in tables:
-            records = [dict(zip(schema.names, row, strict=True)) for row in rows]
-            pq.write_table(pa.Table.from_pylist(records, schema), path)
-        (self.shop.lake / "current.json").write_text(json.dumps({"run": "run"}))
+        write_export(self.shop, self.rows, self.products)
         source = LakeSource(str(self.shop.lake))
         asyncio.run(source.refresh())
         return TestClient(create_app(source))

@@ -22,11 +22,13 @@ from bought_together.export.read import read_published
 from bought_together.export.redis_versions import CURRENT, PARTS, UNFINISHED_KEPT_SECONDS, key
 from bought_together.export.redis_versions import publish as publish_version
 from bought_together.service.backends import LakeSource
-from tests.pipeline.test_faults import assert_one_line, kill_when, start
-from tests.pipeline.test_oracle import real
-from tests.service.test_serve import Valkey, publish, running
-from tests.service.test_service import LISTED, ROWS, path_of, serving, write_lake
-from tests.support.shop import ROOT, Shop
+from tests.support import ROOT
+from tests.support.exports import LISTED, ROWS, write_export
+from tests.support.processes import assert_one_line, kill_when, start
+from tests.support.real_data import real
+from tests.support.service import path_of, publish, running, serving
+from tests.support.shop import Shop
+from tests.support.valkey import Valkey
 
 HOUR = 3600
 
@@ -47,7 +49,7 @@ def valkey(server: Valkey) -> Valkey:
 
 def build(shop: Shop, number: int) -> None:
     """A build that differs from all others in the count of one pair."""
-    write_lake(shop, [*ROWS[:2], (*ROWS[2][:5], number)], LISTED, build=number)
+    write_export(shop, [*ROWS[:2], (*ROWS[2][:5], number)], LISTED, build=number)
 
 
 def current(valkey: Valkey) -> str:
@@ -121,7 +123,7 @@ def test_killed_for_real_the_old_version_is_current_and_the_next_publish_works(s
     lake = replace(shop, folder=shop.folder / "large")
     rows = [(str(number), 1, "011", "Milk", "M", 1) for number in range(200_000)]
     lake.folder.mkdir()
-    write_lake(lake, rows, LISTED, build=3)
+    write_export(lake, rows, LISTED, build=3)
 
     def is_half_written() -> bool:
         keys = valkey.client().keys("bought-together:20260103*:answers")
@@ -230,7 +232,7 @@ def test_redis_that_is_full_keeps_what_it_serves(shop, valkey):
     valkey.client().config_set("maxmemory", used + 200_000)
     try:
         rows = [(str(number), 1, "011", "Milk", "M", 1) for number in range(20_000)]
-        write_lake(shop, rows, LISTED, build=2)
+        write_export(shop, rows, LISTED, build=2)
         finished = shop.run("publish", REDIS_URL=valkey.url())
         assert_one_line(finished, 2, "maxmemory", valkey.port)
         assert assert_whole(valkey) == 1

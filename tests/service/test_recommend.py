@@ -13,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from bought_together.storage.lake import RUNS_KEPT
 from scripts.recommend import main
-from tests.support.shop import EXPORT, ROOT, Shop
+from tests.support import ROOT
+from tests.support.exports import write_export_alone
+from tests.support.shop import Shop
 
 ROWS = [
     # Not in order of rank: the lookup promises the order, whatever the file's own.
@@ -36,14 +37,8 @@ PRODUCTS = ["011\tM\tMilk", "11\tM\tMilk, skimmed", "lonely\tM\tTruffles"]
 @pytest.fixture
 def shop(shop: Shop) -> Shop:
     """A shop whose table was written by hand; there is no warehouse and no run of the lake."""
-    write_export(shop, ROWS)
+    write_export_alone(shop, ROWS)
     return shop
-
-
-def write_export(shop: Shop, rows: list[tuple[Any, ...]]) -> None:
-    shop.lake.mkdir(exist_ok=True)
-    records = [dict(zip(EXPORT.names, row, strict=True)) for row in rows]
-    pq.write_table(pa.Table.from_pylist(records, EXPORT), shop.export, compression="none")
 
 
 def recommend(shop: Shop, *arguments: str, **settings: object) -> Any:
@@ -272,7 +267,7 @@ def test_folder_that_is_a_file_is_one_line(shop, tmp_path):
 
 
 def test_table_with_no_rows_answers_with_empty_lists(shop):
-    write_export(shop, [])
+    write_export_alone(shop, [])
     assert look_up(shop, "011") == {"011": []}
     assert ask(shop, b"011\n").returncode == 0
 

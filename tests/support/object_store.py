@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.service.test_serve import PATIENCE, free_port, wait_until
+from tests.support.processes import PATIENCE, free_port, wait_until
 
 BUCKET = "shop"
 KEY_ID, SECRET = "shop-key", "shop'secret/+="

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT
+
 SETTINGS = (
     "TRANSACTIONS",
     "PRODUCTS",
@@ -94,6 +96,16 @@ class Shop:
             {"itemList": [{"item": item, "quantity": 1.0} for item in basket]} for basket in baskets
         )
         self.write_products(f"{product}\tC\tName of {product}" for product in products)
+
+    def write_random(self, seed: int, products: int = 300) -> None:
+        """Write baskets of four, drawn from the seed; the products are always the same.
+
+        Their names are long and random, so that no table of them packs small.
+        """
+        chance, names = random.Random(seed), random.Random(0)
+        ids = [f"{number:04}" for number in range(products)]
+        self.write([chance.sample(ids, 4) for _ in range(3 * products)], [])
+        self.write_products(f"{product}\tC\t{names.randbytes(200).hex()}" for product in ids)
 
     def write_records(self, records: Iterable[Any]) -> None:
         """Write JSON lines; bytes and text go in as they are."""

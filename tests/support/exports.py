@@ -1,4 +1,4 @@
-"""Builds published by hand, as `dbt build` leaves them."""
+"""Builds published by hand, so that a test owns every id, name and count in them."""
 
 import json
 import os
@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tests.support.shop import Shop
 
 # The columns of what is published, as `dbt build` promises them.
 EXPORT = pa.schema(
@@ -30,8 +32,23 @@ PRODUCTS = pa.schema(
 )
 
 
-def publish_by_hand(
-    lake: Path,
+ROWS = [
+    ("011", 1, "0012", "Tea, black", "T", 40),
+    ("011", 2, "12", "Crème brûlée", "", 7),
+    ("11", 1, "011", "Milk", "M", 3_000_000_000),
+    ("unlisted", 1, "011", "Milk", "M", 1),
+]
+LISTED = [
+    ("011", "M", "Milk"),
+    ("11", "M", "Milk, skimmed"),
+    ("0012", "T", "Tea, black"),
+    ("12", "", "Crème brûlée"),
+    ("lonely", "M", "Truffles"),
+]
+
+
+def write_export(
+    shop: Shop,
     rows: list[tuple[Any, ...]],
     listed: list[tuple[str, str, str]],
     build: int = 1,
@@ -42,7 +59,7 @@ def publish_by_hand(
     Builds are a day apart. `options` go to the writer of the recommendations.
     """
     name = f"202601{build:02d}T030000Z-{build:08x}"
-    folder = lake / "published" / name
+    folder = shop.lake / "published" / name
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(as_table(rows, EXPORT), folder / "product_recommendations.parquet", **options)
     sold = {row[0] for row in rows}
@@ -59,12 +76,31 @@ def publish_by_hand(
         "built_at": f"2026-01-{build:02d}T03:00:00+00:00",
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    unfinished = lake / "published.json.new"
+    unfinished = shop.lake / "published.json.new"
     unfinished.write_text(json.dumps(manifest))
-    os.replace(unfinished, lake / "published.json")
+    os.replace(unfinished, shop.lake / "published.json")
     return folder
 
 
 def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     records = [dict(zip(schema.names, row, strict=True)) for row in rows]
     return pa.Table.from_pylist(records, schema)
+
+
+def write_damaged_export(shop: Shop, how: str, build: int = 2) -> Path:
+    """Publish a build whose recommendations cannot be read; returns their file."""
+    export = write_export(shop, ROWS, LISTED, build) / "product_recommendations.parquet"
+    if how == "half":
+        export.write_bytes(export.read_bytes()[:400])
+    elif how == "empty":
+        export.write_bytes(b"")
+    elif how == "text":
+        export.write_bytes(b"product_id\n" * 99)
+    elif how == "gone":
+        export.unlink()
+    elif how == "columns":
+        pq.write_table(pa.table({"product_id": ["011"]}), export)
+    elif how == "folder":
+        export.unlink()
+        export.mkdir()
+    return export

@@ -2,13 +2,14 @@
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import boto3
 import yaml
 
-TEMPLATES = Path(__file__).parents[2] / "deploy" / "cloudformation"
+from tests.support import ROOT
+
+TEMPLATES = ROOT / "deploy" / "cloudformation"
 NAMES = ("base", "cache", "dask", "batch", "service", "endpoints")
 WAIT = {"Delay": 0.1, "MaxAttempts": 300}
 
@@ -187,3 +188,25 @@ class Deployment:
                 "PolicyDocument"
             ]["Statement"]
         ]
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container["environment"]}
+
+
+def secrets(container: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["valueFrom"] for one in container.get("secrets", [])}
+
+
+def granted(statements: list[dict[str, Any]]) -> dict[str, tuple[set[str], Any]]:
+    """Return actions and resources by the statement's name."""
+    assert all(statement["Effect"] == "Allow" for statement in statements)
+    return {
+        statement["Sid"]: (
+            {statement["Action"]}
+            if isinstance(statement["Action"], str)
+            else set(statement["Action"]),
+            statement["Resource"],
+        )
+        for statement in statements
+    }

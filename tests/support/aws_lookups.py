@@ -5,7 +5,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.infrastructure.stacks import Aws
+from tests.support.cloudformation import Aws
 
 # Every type that a template uses, and a call that raises or is empty when it is not there.
 LOOKUPS: dict[str, Callable[[Aws, str], Any]] = {
