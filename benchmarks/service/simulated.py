@@ -1,4 +1,4 @@
-"""A simulated shop: the builds of it that a lake would publish, each version told from the others."""
+"""A simulated shop: builds of it as a lake publishes them, each version told from the others."""
 
 import os
 from datetime import UTC, datetime, timedelta
