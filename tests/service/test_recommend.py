@@ -8,6 +8,7 @@ free, and a table that is whole.
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -286,7 +287,7 @@ def test_products_that_cannot_be_read_are_one_line_and_not_left_out(shop):
 
 def test_names_are_those_of_the_build_also_after_many_newer_runs(shop):
     """Flattened again and again without a build: the lookup needs nothing of the build's run."""
-    (shop.lake / "published.json").unlink()
+    shutil.rmtree(shop.lake)
     shop.write([["011", "11"], ["11", "12"]], [])
     shop.write_products(f"{product}\t{category}\t{name}" for product, category, name in LISTED)
     shop.build()
