@@ -134,8 +134,8 @@ def explain(error: BaseException) -> str:
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
     """Print where the result is, and the recommendations of one product that sells well."""
+    from bought_together.export.lookup import answer_text, best_seller
     from bought_together.export.read import names_of, read_published, recommendations_of
-    from scripts.recommend import answer_text, best_seller
 
     click.echo(f"warehouse  {duckdb_path}: product_recommendations, product_pairs")
     if (product_id := best_seller(lake_path)) is not None:
