@@ -5,9 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
-from bought_together.export.lookup import answer_text
-from bought_together.export.read import names_of, read_published, recommendations_of
+from bought_together.cli import lake_path_option, program
 
 
 def ask(reply: Callable[[str], str]) -> None:
@@ -24,27 +22,20 @@ def ask(reply: Callable[[str], str]) -> None:
             click.echo(reply(product_id))
 
 
-@click.command()
+@program
 @click.argument("product_ids", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@click.option(
-    "--lake-path",
-    envvar="LAKE_PATH",
-    default="data/lake",
-    show_envvar=True,
-    show_default=True,
-    help="Folder of the lake that `dbt build` published to.",
-)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@lake_path_option
 def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
     """Print the products most often bought together with PRODUCT_IDS.
 
-    Without PRODUCT_IDS it asks for them, one a line. An unknown product has no recommendations,
-    which is no error. Exit status: 0 answered; 2 there is no table to answer from.
+    Without PRODUCT_IDS the program asks for them, one per line. An unknown product has no
+    recommendations, which is no error. Exit status: 0 answered; 2 there is no export to read.
     """
-    try:
-        published = read_published(lake_path, product_ids)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
+    from bought_together.export.lookup import answer_text
+    from bought_together.export.read import names_of, read_published, recommendations_of
+
+    published = read_published(lake_path, product_ids)
     recommendations, names = dict(recommendations_of(published)), names_of(published)
 
     def reply(product_id: str) -> str:
@@ -58,4 +49,4 @@ def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -7,7 +7,7 @@ import pytest
 
 from bought_together.errors import Refused
 from bought_together.export.redis_versions import CURRENT, key
-from scripts import smoke
+from bought_together.service import smoke
 from tests.pipeline.test_faults import assert_one_line
 from tests.service.test_serve import free_port, publish, running, valkey  # noqa: F401 (a fixture)
 from tests.service.test_service import LISTED, ROWS, write_lake
