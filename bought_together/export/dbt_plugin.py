@@ -13,10 +13,10 @@ from typing import Any
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from bought_together.errors import CannotRun, describe
+from bought_together.errors import CannotRun, describe, store_errors
 from bought_together.export.publish_rule import reason_not_to_publish
 from bought_together.storage.builds import build_path, make_published, newer_than
-from bought_together.storage.filesystem import make_folder, store_errors
+from bought_together.storage.filesystem import make_folder
 from bought_together.storage.lake import lake_path_setting
 
 Facts = dict[str, Any]

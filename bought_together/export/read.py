@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bought_together.errors import CannotRun, describe
+from bought_together.errors import CannotRun, describe, store_errors
 from bought_together.storage.builds import build_path, pointer_path, read_pointer
-from bought_together.storage.filesystem import locate, store_errors
+from bought_together.storage.filesystem import locate
 
 COLUMNS = [
     "product_id",

@@ -97,7 +97,7 @@ def flatten(
         "counts": {"transactions": total(tallies), "products": dict(product_counts)},
         "rejects": summarise(ranges, tallies, lines_before) + summarise_products(product_rejects),
     }
-    check(manifest, max_reject_fraction)
+    check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/rejects")
     make_current(lake_path, run, manifest)
     return manifest
 
@@ -194,7 +194,7 @@ def summarise(
     return list(reasons.values())
 
 
-def check(manifest: dict[str, Any], max_reject_fraction: float) -> None:
+def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: str) -> None:
     """Raise Refused or CannotRun when a run must not become current."""
     counts = manifest["counts"]["transactions"]
     read, touched = counts["records_read"], counts["records_touched"]
@@ -203,7 +203,8 @@ def check(manifest: dict[str, Any], max_reject_fraction: float) -> None:
     if not touched <= max_reject_fraction * read:  # so that nan allows nothing
         raise Refused(
             f"{touched:,} of {read:,} records were rejected or hold a rejected line,"
-            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows",
+            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
+            f" nothing was published; the rejects are in {rejects_path}",
             manifest,
         )
     if not counts["records_kept"]:

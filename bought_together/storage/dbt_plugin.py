@@ -14,9 +14,9 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
-from bought_together.errors import CannotRun, describe
+from bought_together.errors import CannotRun, describe, store_errors
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store, store_errors
+from bought_together.storage.filesystem import is_object_store
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.mount import is_mounted, mount_lake
 

@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
-from bought_together.errors import CannotRun, describe
+from bought_together.errors import CannotRun, describe, store_errors
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 60
@@ -70,20 +70,6 @@ def full_name(fs: fsspec.AbstractFileSystem, name: str) -> str:
     return fs.unstrip_protocol(name)
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """Return what reading and writing raise, for an except clause.
-
-    S3's client raises errors of its own where nothing answers, no credentials are found or an
-    answer breaks off; it is imported only by those who use it.
-    """
-    botocore, aiohttp = sys.modules.get("botocore.exceptions"), sys.modules.get("aiohttp")
-    return (
-        OSError,
-        *((botocore.BotoCoreError,) if botocore else ()),
-        *((aiohttp.ClientError,) if aiohttp else ()),
-    )
-
-
 @contextmanager
 def only_warn(what: str) -> Iterator[None]:
     """Turn a failure that spoils nothing into one line on standard error."""
@@ -98,6 +84,15 @@ def make_folder(path: str) -> None:
     fs, name = locate(path)
     if not is_object_store(path):
         fs.makedirs(name, exist_ok=True)
+
+
+@contextmanager
+def cannot(what: str) -> Iterator[None]:
+    """Turn a failure to read or write into CannotRun, which says what could not be done."""
+    try:
+        yield
+    except store_errors() as error:
+        raise CannotRun(f"cannot {what}: {describe(error)}") from error
 
 
 def remove_tree(path: str) -> None:
