@@ -49,7 +49,11 @@ def test_a_library_that_cannot_be_imported_is_a_defect(name: str, tmp_path: Path
         (tmp_path / f"{library}.py").write_text("raise RuntimeError('broken here')\n")
     finished = subprocess.run(
         [sys.executable, ROOT / "scripts" / f"{name}.py"],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "LAKE_PATH": str(tmp_path / "lake")},
+        env={
+            "PYTHONPATH": f"{tmp_path}:{ROOT}",
+            "LAKE_PATH": "lake",
+            "REDIS_URL": "redis://127.0.0.1:1/0",
+        },
         capture_output=True,
         text=True,
         check=False,
