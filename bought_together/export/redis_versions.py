@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,7 +88,7 @@ def move_pointer(
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
-        current = pipe.get(CURRENT)
+        current = cast("bytes | None", pipe.get(CURRENT))
         previous = current.decode() if current else None
         pipe.multi()
         if manifest:
@@ -120,7 +120,7 @@ def roll_back(client: redis.Redis, keep_seconds: int) -> tuple[str, str]:
 
 def read_current_id(client: redis.Redis) -> str:
     """Return the id of what is served; raises CannotRun where nothing is."""
-    current = client.get(CURRENT)
+    current = cast("bytes | None", client.get(CURRENT))
     if current is None:
         raise CannotRun("nothing is published there: run `make publish` first")
     return current.decode()
@@ -137,7 +137,7 @@ def read_manifest(client: redis.Redis, published_id: str) -> dict[str, Any]:
 def read_version(client: redis.Redis, published_id: str) -> tuple[datetime, pa.Table]:
     """Return when its build began and its catalogue; raises CannotRun where a part is missing."""
     manifest = read_manifest(client, published_id)
-    products = client.get(key(published_id, "products"))
+    products = cast("bytes | None", client.get(key(published_id, "products")))
     if products is None or client.hlen(key(published_id, "answers")) != manifest["products"]:
         raise CannotRun(f"{version_of(published_id)} is not complete there: publish again")
     return datetime.fromisoformat(manifest["built_at"]), pq.read_table(BytesIO(products))
