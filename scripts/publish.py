@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -22,7 +22,7 @@ def publish_lake(client: "redis.Redis", lake_path: str, keep_seconds: int) -> No
 
     began = time.monotonic()
     export = read_export(lake_path)
-    current = client.get(CURRENT)
+    current = cast("bytes | None", client.get(CURRENT))
     if current and version_of(current.decode()) == export.version:
         click.echo(f"published  {export.version} already: nothing to do")
         return

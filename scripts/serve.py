@@ -25,7 +25,7 @@ def main(host: str, port: int, lake_path: str) -> None:
     import pyarrow as pa
     import uvicorn
 
-    from bought_together.service.backends import LakeSource, RedisSource
+    from bought_together.service.backends import LakeSource, RedisSource, Source
     from bought_together.service.refreshing import FirstLook
 
     logging.basicConfig(
@@ -35,7 +35,7 @@ def main(host: str, port: int, lake_path: str) -> None:
         logging.getLogger(client).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     redis_url = os.environ.get("REDIS_URL")
-    source = RedisSource(redis_url) if redis_url else LakeSource(lake_path)
+    source: Source = RedisSource(redis_url) if redis_url else LakeSource(lake_path)
     first_look = FirstLook(source)
     from bought_together.service.app import create_app  # takes a second, as the first look does
     from bought_together.service.http_protocol import JsonRefusals

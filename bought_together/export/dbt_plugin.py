@@ -39,7 +39,9 @@ def json_function(function: Callable[[Facts], Facts]) -> Callable[[str], str]:
     def call(facts: str) -> str:
         try:
             return json.dumps(function(json.loads(facts)))
-        except (CannotRun, *store_errors()) as error:
+        except CannotRun as error:
+            return json.dumps({"error": str(error)})
+        except store_errors() as error:
             return json.dumps({"error": f"cannot publish: {describe(error)}"})
 
     return call

@@ -61,7 +61,7 @@ def read_lines(part: Range, block_size: int) -> Iterator[Block]:
             # Nothing is read ahead: an object store is asked for what is wanted, no more.
             with fs.open(name, "rb", cache_type="none") as file:
                 yield range_block(file, part.start, part.stop)
-    except (*store_errors(), EOFError, zlib.error) as error:
+    except store_errors(EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
@@ -136,7 +136,7 @@ def array_elements(source: Source) -> Iterator[tuple[int, bytes]]:
                 if len(text) - start > LONGEST_ELEMENT:
                     break
         raise broken_array(source, number)
-    except (*store_errors(), EOFError, zlib.error) as error:
+    except store_errors(EOFError, zlib.error) as error:
         raise unreadable(source.path, error) from error
 
 

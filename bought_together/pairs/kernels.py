@@ -6,6 +6,7 @@ Baskets are rows of a sparse matrix (CSR): `items` holds the products of one bas
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit, types
@@ -157,5 +158,6 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
 # ids are new in every process, so that a worker would compile for seconds in each run: make them
 # follow from the code instead.
 VERSION = sha256(Path(__file__).read_bytes()).hexdigest()
-for kernel in (distinct_items, sort_baskets, invert, count_rows):
+KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows)
+for kernel in KERNELS:
     kernel._set_uuid(f"{kernel.__name__}-{VERSION}")

@@ -46,7 +46,7 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return fs, name
     try:
         fs.connect()  # asks nobody anything
-    except (*store_errors(), ValueError) as error:
+    except store_errors(ValueError) as error:
         raise CannotRun(f"no way to {path}: {describe(error)}") from error
     if not name:
         raise CannotRun(f"{path} names no bucket")
