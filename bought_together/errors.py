@@ -19,7 +19,7 @@ class Refused(Exception):
         self.manifest = manifest
 
 
-def store_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
     """Return what reading and writing raise, and `others`, for an except clause.
 
     The client of object stores raises errors of its own where nothing answers, no credentials are

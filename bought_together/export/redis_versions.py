@@ -26,7 +26,7 @@ from bought_together.export.answers import CATALOGUE
 from bought_together.export.read import Export
 from bought_together.storage.builds import age
 
-CURRENT = "bought-together:current"
+CURRENT_KEY = "bought-together:current"
 PARTS = ("manifest", "answers", "products")
 # What a killed publish wrote is gone this long after its last batch.
 UNFINISHED_KEPT_SECONDS = 3600
@@ -94,7 +94,7 @@ def move_pointer(
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
-        current = cast("bytes | None", pipe.get(CURRENT))
+        current = cast("bytes | None", pipe.get(CURRENT_KEY))
         previous = current.decode() if current else None
         if previous and manifest and (replaced := pipe.get(key(previous, "manifest"))):
             refuse_older(manifest, json.loads(cast("bytes", replaced)))
@@ -106,9 +106,9 @@ def move_pointer(
             if previous:
                 pipe.expire(key(previous, part), keep_seconds)
             pipe.persist(key(published_id, part))
-        pipe.set(CURRENT, published_id)
+        pipe.set(CURRENT_KEY, published_id)
 
-    client.transaction(move, CURRENT)
+    client.transaction(move, CURRENT_KEY)
 
 
 def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
@@ -148,7 +148,7 @@ def find_id(client: redis.Redis, version: str) -> str:
 
 def read_current_id(client: redis.Redis) -> str:
     """Return the id of what is served; raises CannotRun where nothing is."""
-    current = cast("bytes | None", client.get(CURRENT))
+    current = cast("bytes | None", client.get(CURRENT_KEY))
     if current is None:
         raise CannotRun("nothing is published there: run `make publish` first")
     return current.decode()

@@ -17,14 +17,14 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
-from bought_together.errors import CannotRun, describe, store_errors
+from bought_together.errors import CannotRun, describe, storage_errors
 
-CONNECT_SECONDS = 5
-READ_SECONDS = 60
+S3_CONNECT_SECONDS = 5
+S3_READ_SECONDS = 60
 # What is listed may have been written a moment ago, by another program.
 S3_OPTIONS = {
     "use_listings_cache": False,
-    "config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS},
+    "config_kwargs": {"connect_timeout": S3_CONNECT_SECONDS, "read_timeout": S3_READ_SECONDS},
 }
 
 
@@ -46,7 +46,7 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return fs, name
     try:
         fs.connect()  # asks nobody anything
-    except store_errors(ValueError) as error:
+    except storage_errors(ValueError) as error:
         raise CannotRun(f"no way to {path}: {describe(error)}") from error
     if not name:
         raise CannotRun(f"{path} names no bucket")
@@ -75,7 +75,7 @@ def only_warn(what: str) -> Iterator[None]:
     """Turn a failure that spoils nothing into one line on standard error."""
     try:
         yield
-    except store_errors() as error:
+    except storage_errors() as error:
         print(f"warning: {what}: {describe(error)}", file=sys.stderr)
 
 
@@ -91,7 +91,7 @@ def cannot(what: str) -> Iterator[None]:
     """Turn a failure to read or write into CannotRun, which says what could not be done."""
     try:
         yield
-    except store_errors() as error:
+    except storage_errors() as error:
         raise CannotRun(f"cannot {what}: {describe(error)}") from error
 
 
@@ -122,7 +122,7 @@ def open_whole(path: str) -> Iterator[IO[bytes]]:
     try:
         yield file
     except BaseException:
-        with suppress(*store_errors()):
+        with suppress(*storage_errors()):
             file.discard()
         file.closed = True  # to close it would complete the upload
         raise
