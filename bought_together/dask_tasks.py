@@ -20,7 +20,7 @@ from dask.utils import parse_bytes
 import bought_together
 from bought_together.errors import CannotRun, describe
 
-CONNECT_SECONDS = 8
+SCHEDULER_SECONDS = 8
 WORKER_SECONDS = 30
 POLL_SECONDS = 1
 # Of a worker's limit, before Dask pauses it at 80 %; and what Python and the libraries take.
@@ -56,7 +56,7 @@ def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
         asyncio.run(greet(scheduler))
         # Whoever loses the scheduler is told so in one line, without the client's call stack.
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = distributed.Client(scheduler, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
     with client:
@@ -79,7 +79,7 @@ async def greet(scheduler: str) -> None:
     from distributed.comm import connect
 
     arguments = Security().get_connection_args("client")
-    comm = await connect(scheduler, timeout=CONNECT_SECONDS, **arguments)
+    comm = await connect(scheduler, timeout=SCHEDULER_SECONDS, **arguments)
     await comm.close()
 
 

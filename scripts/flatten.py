@@ -7,7 +7,7 @@ import click
 from bought_together.errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, run, stop
 from bought_together.ingest.report import report
 from bought_together.ingest.run import BLOCK_SIZE, flatten
-from bought_together.storage.filesystem import store_errors
+from bought_together.storage.filesystem import storage_errors
 from bought_together.storage.lake import run_path
 
 
@@ -93,7 +93,7 @@ def main(
         stop(f"{message}; nothing was published; what was set aside is in {rejects}", REFUSED)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
-    except store_errors() as error:
+    except storage_errors() as error:
         stop(f"cannot write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
     click.echo(report(manifest))
     click.echo(f"flatten    {time.monotonic() - began:.1f} s, into {lake_path}")

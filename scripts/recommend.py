@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
 from bought_together.export.lookup import names_of, recommendations_of
-from bought_together.export.read import Recommendation, answer, read_export
+from bought_together.export.read import RecommendationRow, answer, read_export
 
 
 def best_seller(lake_path: str) -> str | None:
@@ -21,7 +21,7 @@ def best_seller(lake_path: str) -> str | None:
     return best["product_id"][0].as_py() if best.num_rows else None
 
 
-def as_table(rows: list[Recommendation]) -> str:
+def as_table(rows: list[RecommendationRow]) -> str:
     """Return recommendations as a table for people."""
     return tabulate(
         [list(row.values()) for row in rows],
@@ -32,7 +32,7 @@ def as_table(rows: list[Recommendation]) -> str:
 
 
 def answer_text(
-    product_id: str, product_name: str | None, rows: list[Recommendation], as_json: bool
+    product_id: str, product_name: str | None, rows: list[RecommendationRow], as_json: bool
 ) -> str:
     """Return what is printed for one product; its name is None when it is not in the list."""
     if as_json:

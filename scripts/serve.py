@@ -10,14 +10,14 @@ import pyarrow as pa
 import uvicorn
 
 from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
-from bought_together.service.backends import LakeSource, RedisSource, Source
-from bought_together.service.refreshing import FirstLook
+from bought_together.service.backends import Backend, LakeBackend, RedisBackend
+from bought_together.service.refreshing import FirstRefresh
 
 
-def choose_source(lake_path: str) -> Source:
+def choose_backend(lake_path: str) -> Backend:
     """Redis where REDIS_URL says so, the lake otherwise; raises CannotRun."""
     url = os.environ.get("REDIS_URL")
-    return RedisSource(url) if url else LakeSource(lake_path)
+    return RedisBackend(url) if url else LakeBackend(lake_path)
 
 
 @click.command()
@@ -51,16 +51,16 @@ def main(host: str, port: int, lake_path: str) -> None:
         logging.getLogger(client).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     try:
-        source = choose_source(lake_path)
+        backend = choose_backend(lake_path)
     except CannotRun as error:
         stop(str(error), CANNOT_RUN)
-    first_look = FirstLook(source)
-    from bought_together.service.app import create_app  # takes a second, as the first look does
+    first_refresh = FirstRefresh(backend)
+    from bought_together.service.app import create_app  # takes a second, as the first refresh does
     from bought_together.service.http_protocol import JsonRefusals
 
     gc.freeze()  # else a full collection walks over every imported module and holds up all answers
     uvicorn.run(
-        create_app(source, first_look),
+        create_app(backend, first_refresh),
         host=host,
         port=port,
         http=JsonRefusals,

@@ -3,10 +3,10 @@
 from itertools import groupby
 from operator import itemgetter
 
-from bought_together.export.read import COLUMNS, Export, Recommendation, in_order
+from bought_together.export.read import COLUMNS, Export, RecommendationRow, in_order
 
 
-def recommendations_of(export: Export) -> dict[str, list[Recommendation]]:
+def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:
     """Return product id -> its recommendations, best first.
 
     A recommendation has rank, product_id, product_name, category_code and copurchase_count (the

@@ -26,7 +26,7 @@ from bought_together.export.answers import CATALOGUE
 from bought_together.export.read import Export
 from bought_together.storage.builds import age
 
-CURRENT = "bought-together:current"
+CURRENT_KEY = "bought-together:current"
 PARTS = ("manifest", "answers", "products")
 # What a killed publish wrote is gone this long after its last batch.
 UNFINISHED_KEPT_SECONDS = 3600
@@ -94,7 +94,7 @@ def move_pointer(
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
-        current = pipe.get(CURRENT)
+        current = pipe.get(CURRENT_KEY)
         previous = current.decode() if current else None
         replaced = pipe.get(key(previous, "manifest")) if previous and manifest else None
         if manifest and replaced and age(json.loads(replaced)) > age(manifest):
@@ -110,9 +110,9 @@ def move_pointer(
             if previous:
                 pipe.expire(key(previous, part), keep_seconds)
             pipe.persist(key(published_id, part))
-        pipe.set(CURRENT, published_id)
+        pipe.set(CURRENT_KEY, published_id)
 
-    client.transaction(move, CURRENT)
+    client.transaction(move, CURRENT_KEY)
 
 
 def roll_back_redis(
@@ -143,7 +143,7 @@ def find_id(client: redis.Redis, version: str) -> str:
 
 def read_current_id(client: redis.Redis) -> str:
     """Return the id of what is served; raises CannotRun where nothing is."""
-    current = client.get(CURRENT)
+    current = client.get(CURRENT_KEY)
     if current is None:
         raise CannotRun("nothing is published there: run `make publish` first")
     return current.decode()

@@ -83,7 +83,7 @@ def flatten_fast(
     Raises NotClean or pyarrow.ArrowInvalid when any record needs a closer look.
     """
     starts = record_starts(data)
-    table = read_json(data, chunk)
+    table = read_json_lines(data, chunk)
     if table.num_rows != len(starts):
         raise NotClean("a line with more than one record")
     items = table["itemList"].combine_chunks()
@@ -128,7 +128,7 @@ def record_starts(data: bytes) -> np.ndarray:
     return starts
 
 
-def read_json(data: bytes, chunk: int) -> pa.Table:
+def read_json_lines(data: bytes, chunk: int) -> pa.Table:
     """Read whole lines of JSON, `chunk` bytes at a time; raises NotClean or ArrowInvalid."""
     buffer = pa.py_buffer(data)
     offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
@@ -210,7 +210,7 @@ def flatten_records(
             flattened.rejects.append(reject(line_number, place, reason, raw_text))
     flattened.counts["baskets_empty"] += sum(basket.is_empty for basket in baskets)
     flattened.counts["lines_rejected"] += sum(len(basket.rejected_lines) for basket in baskets)
-    flattened.counts["stores_unreadable"] += sum(basket.store_unreadable for basket in baskets)
+    flattened.counts["stores_unreadable"] += sum(basket.store_id_unreadable for basket in baskets)
     flattened.add(assemble(as_columns(baskets, order_ids(file_number, np.array(places, "int64")))))
     return flattened
 

@@ -11,7 +11,7 @@ import fsspec
 from fsspec.core import has_magic
 
 from bought_together.errors import CannotRun, describe
-from bought_together.storage.filesystem import full_name, is_object_store, locate, store_errors
+from bought_together.storage.filesystem import full_name, is_object_store, locate, storage_errors
 
 HEAD = 1 << 16
 FILES_AT_ONCE = 200
@@ -20,7 +20,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """One input file. `number` is its place in the run's list of files."""
 
     number: int
@@ -40,7 +40,7 @@ def find_files(patterns: str, what: str) -> list[str]:
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
         try:
             paths.update((path, None) for path in find_matches(pattern, what))
-        except store_errors() as error:
+        except storage_errors() as error:
             raise unreadable(pattern, error) from error
     if not paths:
         raise CannotRun(f"no {what} named")
@@ -69,7 +69,7 @@ def is_folder(fs: fsspec.AbstractFileSystem, name: str, info: dict[str, Any]) ->
     return info["type"] == "directory" or (bool(info.get("islink")) and fs.isdir(name))
 
 
-def look_at(paths: list[str]) -> list[Source]:
+def inspect_files(paths: list[str]) -> list[InputFile]:
     """Return files, numbered in order, and of what kind each is.
 
     An object store is asked for the sizes of many at once, then for how they begin. Raises
@@ -79,21 +79,23 @@ def look_at(paths: list[str]) -> list[Source]:
     for number, path in enumerate(paths):
         fs, name = locate(path)
         stores.setdefault(fs, []).append((number, path, name))
-    sources = [
-        source
+    input_files = [
+        input_file
         for fs, files in stores.items()
         for start in range(0, len(files), FILES_AT_ONCE)
-        for source in look_into(fs, files[start : start + FILES_AT_ONCE])
+        for input_file in inspect_in(fs, files[start : start + FILES_AT_ONCE])
     ]
-    return sorted(sources, key=attrgetter("number"))
+    return sorted(input_files, key=attrgetter("number"))
 
 
-def look_into(fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]) -> Iterator[Source]:
+def inspect_in(
+    fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]
+) -> Iterator[InputFile]:
     """Yield the files of one file system: (number, path, name there)."""
     names = [name for _, _, name in files]
     try:
         sizes = fs.sizes(names)
-    except store_errors():
+    except storage_errors():
         sizes = [size_of(fs, path, name) for _, path, name in files]  # which one is it?
     # An empty object has no range to ask for; a file may hold more than its size says (/proc).
     asked = [
@@ -111,13 +113,13 @@ def look_into(fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]) 
             text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head) if is_gzip else head
         except zlib.error as error:
             raise unreadable(path, error) from error
-        yield Source(number, path, size, is_gzip, is_array(text))
+        yield InputFile(number, path, size, is_gzip, is_array(text))
 
 
 def size_of(fs: fsspec.AbstractFileSystem, path: str, name: str) -> int:
     try:
         return fs.size(name)
-    except store_errors() as error:
+    except storage_errors() as error:
         raise unreadable(path, error) from error
 
 

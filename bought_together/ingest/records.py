@@ -47,7 +47,7 @@ class Basket:
     rejected_lines: list[tuple[str, Any]] = field(default_factory=list)  # (reason, decoded line)
     date: str | None = None
     store_id: str | None = None
-    store_unreadable: bool = False
+    store_id_unreadable: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -126,9 +126,9 @@ def read_basket(record: Any) -> Basket:
         raise RecordRejected("record: itemList is not a list")
     basket = Basket(date=read_date(record.get("date")))
     try:
-        basket.store_id = read_store(record.get("store"))
+        basket.store_id = read_store_id(record.get("store"))
     except ValueError:
-        basket.store_unreadable = True
+        basket.store_id_unreadable = True
     for item in items:
         try:
             product_id, quantity = read_line(item)
@@ -177,7 +177,7 @@ def read_date(date: Any) -> str | None:
     return ""
 
 
-def read_store(store: Any) -> str | None:
+def read_store_id(store: Any) -> str | None:
     """Return the store id, None where there is none; raises ValueError when it is unusable."""
     if store is None:
         return None

@@ -14,15 +14,20 @@ import pyarrow.parquet as pq
 from bought_together.dask_tasks import connected, run_tasks
 from bought_together.errors import CannotRun, Refused
 from bought_together.ingest.blocks import flatten_lines, flatten_records
-from bought_together.ingest.byte_ranges import Range, array_elements, plan_ranges, read_lines
-from bought_together.ingest.inputs import find_files, look_at
+from bought_together.ingest.byte_ranges import (
+    ByteRange,
+    array_elements,
+    plan_byte_ranges,
+    read_lines,
+)
+from bought_together.ingest.inputs import find_files, inspect_files
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.products import PRODUCTS, read_products, summarise_products
 from bought_together.ingest.rejects import REJECTS
 from bought_together.storage.filesystem import full_path, locate
 from bought_together.storage.lake import make_current, make_folders, new_run, run_path, write_part
 
-TABLES = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
+RUN_SCHEMAS = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
 BLOCK_SIZE = 32 << 20
 ARRAY_ELEMENTS_A_PART = 1 << 16
 COUNTS = (
@@ -68,11 +73,11 @@ def flatten(
     """
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
-    sources = look_at(paths)
-    ranges = plan_ranges(sources, block_size)
+    input_files = inspect_files(paths)
+    ranges = plan_byte_ranges(input_files, block_size)
     run = new_run()
     folder = run_path(full_path(lake_path), run)
-    make_folders(folder, tuple(TABLES))
+    make_folders(folder, tuple(RUN_SCHEMAS))
     product_table, product_rejects, product_counts = read_products(product_paths)
     with connected(scheduler, workers) as client:
         task = partial(flatten_range, folder=folder, block_size=block_size, fast=fast)
@@ -91,8 +96,8 @@ def flatten(
     manifest = {
         "run": run,
         "files": [
-            {"number": source.number, "path": source.path, "bytes": source.size}
-            for source in sources
+            {"number": input_file.number, "path": input_file.path, "bytes": input_file.size}
+            for input_file in input_files
         ],
         "counts": {"transactions": total(tallies), "products": dict(product_counts)},
         "rejects": summarise(ranges, tallies, lines_before) + summarise_products(product_rejects),
@@ -102,7 +107,7 @@ def flatten(
     return manifest
 
 
-def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast: bool) -> Tally:
+def flatten_range(job: tuple[int, ByteRange], *, folder: str, block_size: int, fast: bool) -> Tally:
     """Flatten one range into parts of the run in `folder`; runs on a worker."""
     number, part = job
     tally = Tally()
@@ -113,7 +118,7 @@ def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast:
             write_part(f"{folder}/line_items/{name}.parquet", table)
         if flattened.rejects:
             rows = [
-                {**row, "source": "transactions", "source_file": part.source.path}
+                {**row, "source": "transactions", "source_file": part.file.path}
                 for row in flattened.rejects
             ]
             tally.reject_parts.append(f"{folder}/rejects/{name}.parquet")
@@ -125,17 +130,17 @@ def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast:
     return tally
 
 
-def read_range(part: Range, block_size: int, fast: bool) -> Iterator[Flattened]:
+def read_range(part: ByteRange, block_size: int, fast: bool) -> Iterator[Flattened]:
     """Yield what a range holds, block by block; line numbers count from the range's start."""
-    source = part.source
-    if source.is_array:
-        elements = array_elements(source)
+    input_file = part.file
+    if input_file.is_array:
+        elements = array_elements(input_file)
         while batch := [(None, *element) for element in islice(elements, ARRAY_ELEMENTS_A_PART)]:
-            yield flatten_records(batch, source.number)
+            yield flatten_records(batch, input_file.number)
         return
     lines_before = 0
     for block in read_lines(part, block_size):
-        flattened = flatten_lines(block.data, block.offset, source.number, lines_before, fast)
+        flattened = flatten_lines(block.data, block.offset, input_file.number, lines_before, fast)
         lines_before += flattened.counts["newlines"]
         yield flattened
 
@@ -145,13 +150,13 @@ def unnumbered(part: str) -> str:
     return f"{part}.unnumbered"
 
 
-def count_lines_before(ranges: list[Range], tallies: list[Tally]) -> list[int]:
+def count_lines_before(ranges: list[ByteRange], tallies: list[Tally]) -> list[int]:
     """Return for each range how many lines of its file stand before it."""
     before: list[int] = []
     lines: Counter[int] = Counter()
     for part, tally in zip(ranges, tallies, strict=True):
-        before.append(lines[part.source.number])
-        lines[part.source.number] += tally.counts["newlines"]
+        before.append(lines[part.file.number])
+        lines[part.file.number] += tally.counts["newlines"]
     return before
 
 
@@ -176,7 +181,7 @@ def total(tallies: list[Tally]) -> dict[str, int]:
 
 
 def summarise(
-    ranges: list[Range], tallies: list[Tally], lines_before: list[int]
+    ranges: list[ByteRange], tallies: list[Tally], lines_before: list[int]
 ) -> list[dict[str, Any]]:
     """Return for each reason how many rejects there are and where the first one stands."""
     reasons: dict[str, dict[str, Any]] = {}
@@ -186,7 +191,7 @@ def summarise(
             first = {
                 "reason": reason,
                 "rejects": 0,
-                "source_file": part.source.path,
+                "source_file": part.file.path,
                 "line_number": None if line is None else before + line + 1,
                 "byte_offset": place,
             }

@@ -42,7 +42,7 @@ def read_baskets(
     )
     rows = {
         "order_id": basket_ids,
-        "products": lists(ends, pa.DictionaryArray.from_arrays(items, products.dictionary)),
+        "products": basket_lists(ends, pa.DictionaryArray.from_arrays(items, products.dictionary)),
     }
     write_arrow(baskets_path(work, number), pa.table(rows))
     counted = {"product_id": products.dictionary, "basket_count": basket_counts}
@@ -67,7 +67,9 @@ def key_baskets(
     items, effort = sort_baskets(
         ends, products.values.indices.to_numpy(), key_of_code, bins, len(edges)
     )
-    write_arrow(keyed_path(work, number), pa.table({"products": lists(ends, pa.array(items))}))
+    write_arrow(
+        keyed_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
+    )
     sizes = {"order_id": baskets["order_id"], "product_count": np.diff(ends, prepend=0)}
     write_part(f"{sizes_folder}/part-{number:05d}.parquet", pa.table(sizes).cast(BASKET_SIZES))
     return len(items), effort
@@ -88,7 +90,7 @@ def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return ends, items
 
 
-def lists(ends: np.ndarray, values: pa.Array) -> pa.ListArray:
+def basket_lists(ends: np.ndarray, values: pa.Array) -> pa.ListArray:
     """Return one list for each basket: the values up to its end."""
     offsets = np.concatenate([[0], ends]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, values)

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from bought_together.pairs.baskets import load_chunk
 from bought_together.pairs.kernels import count_rows, invert
-from bought_together.pairs.model_sql import reach
+from bought_together.pairs.model_sql import sign_in_for
 from bought_together.storage.filesystem import open_whole
 from bought_together.storage.mount import parquet_glob
 
-Range = tuple[int, int, int]  # number, first left product key, the key after the last
+KeyRange = tuple[int, int, int]  # number, first left product key, the key after the last
 
 PRODUCT_PAIRS = pa.schema(
     [
@@ -37,7 +37,7 @@ MERGE = """
 
 
 def count_ranges(
-    job: tuple[int, list[int], list[Range]], *, product_count: int, work: str, target: str
+    job: tuple[int, list[int], list[KeyRange]], *, product_count: int, work: str, target: str
 ) -> tuple[int, int]:
     """Count all pairs of a chunk of parts whose left product is in the ranges.
 
@@ -99,7 +99,9 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
         yield writer
 
 
-def merge_range(job: Range, *, chunks: int, work: str, target: str, memory: int) -> tuple[int, int]:
+def merge_range(
+    job: KeyRange, *, chunks: int, work: str, target: str, memory: int
+) -> tuple[int, int]:
     """Add up the counts of a range over all chunks, in at most `memory` bytes and then on disk.
 
     Returns what `count_ranges` does.
@@ -110,7 +112,7 @@ def merge_range(job: Range, *, chunks: int, work: str, target: str, memory: int)
         settings = {"threads": 1, "memory_limit": f"{memory}B", "temp_directory": spill}
         with duckdb.connect(config=settings) as connection:
             paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
-            reach(connection, work)
+            sign_in_for(connection, work)
             counted = connection.read_parquet([parquet_glob(path) for path in paths])
             merged = counted.query("counted", MERGE).to_arrow_reader(ROWS)
             for batch in merged:

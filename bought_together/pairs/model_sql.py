@@ -40,7 +40,7 @@ def compile_model(model: str, given: Collection[str], project: Path) -> ModelQue
             if seed := next((project / "seeds").rglob(f"{name}.csv"), None):
                 query.seeds[name] = read_seed(seed)
             elif path := next((project / "models").rglob(f"{name}.sql"), None):
-                query.views[name] = render(path, {"ref": ref, "source": source})
+                query.views[name] = render_model(path, {"ref": ref, "source": source})
             else:
                 raise CannotRun(f"{project} has no model or seed {name}")
         return quoted(name)
@@ -55,7 +55,7 @@ def compile_model(model: str, given: Collection[str], project: Path) -> ModelQue
     return query
 
 
-def render(path: Path, known: Mapping[str, Any]) -> str:
+def render_model(path: Path, known: Mapping[str, Any]) -> str:
     """Return a model's SQL; `known` holds what its Jinja may call besides config and env_var."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     try:
@@ -94,7 +94,7 @@ def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Tabl
     """
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
-            reach(connection, *(rows for rows in given.values() if isinstance(rows, str)))
+            sign_in_for(connection, *(rows for rows in given.values() if isinstance(rows, str)))
             for name, rows in {**query.seeds, **given}.items():
                 if isinstance(rows, str):
                     connection.read_parquet(parquet_glob(rows)).create_view(name)
@@ -107,7 +107,7 @@ def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Tabl
         raise CannotRun(f"model {query.model}: {describe(error)}") from error
 
 
-def reach(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
+def sign_in_for(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
     """Let DuckDB read where the paths lead; raises CannotRun where no credentials are found."""
     if any(map(is_object_store, paths)):
         S3Login().load(connection)

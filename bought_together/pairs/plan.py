@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from bought_together.errors import CannotRun
-from bought_together.pairs.counting import ROWS, Range
+from bought_together.pairs.counting import ROWS, KeyRange
 
 BYTES_AN_ITEM = 20
 BYTES_A_PRODUCT = 4.125
@@ -60,7 +60,7 @@ def key_edges(product_count: int) -> np.ndarray:
     return np.unique(np.geomspace(1, product_count + 1, EDGES).astype(np.int64))
 
 
-def plan_ranges(edges: np.ndarray, effort: np.ndarray, wanted: int) -> list[Range]:
+def plan_key_ranges(edges: np.ndarray, effort: np.ndarray, wanted: int) -> list[KeyRange]:
     """Return up to `wanted` ranges of left product keys that take about equally long."""
     done = np.concatenate([[0], np.cumsum(effort)])
     places = np.searchsorted(done, done[-1] * np.arange(1, wanted) / wanted)

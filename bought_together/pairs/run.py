@@ -28,9 +28,9 @@ import pyarrow as pa
 from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.errors import CannotRun
 from bought_together.pairs.baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
-from bought_together.pairs.counting import PRODUCT_PAIRS, Range, count_ranges, merge_range
-from bought_together.pairs.model_sql import compile_model, reach, run_model
-from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_ranges
+from bought_together.pairs.counting import PRODUCT_PAIRS, KeyRange, count_ranges, merge_range
+from bought_together.pairs.model_sql import compile_model, run_model, sign_in_for
+from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.storage.filesystem import (
     full_name,
     full_path,
@@ -38,7 +38,7 @@ from bought_together.storage.filesystem import (
     locate,
     only_warn,
     remove_tree,
-    store_errors,
+    storage_errors,
 )
 from bought_together.storage.lake import (
     COUNT_POINTER,
@@ -59,7 +59,7 @@ RANGES_A_THREAD = 2
 PRODUCT_KEYS = pa.schema(
     [("product_id", pa.string()), ("product_key", pa.int32()), ("basket_count", pa.int64())]
 )
-TABLES = {
+COUNT_SCHEMAS = {
     "product_keys": PRODUCT_KEYS,
     "basket_sizes": BASKET_SIZES,
     "product_pairs": PRODUCT_PAIRS,
@@ -87,12 +87,12 @@ def count_pairs(
     fs, _ = locate(lake_path)
     run = run_path(full_path(lake_path), current["run"])
     folder = f"{run}/pairs-{new_run()}"
-    make_folders(folder, (*TABLES, "work"))
+    make_folders(folder, (*COUNT_SCHEMAS, "work"))
     try:
         with connected(scheduler, workers) as client:
             totals = count_run(run, folder, largest_chunk, client, project)
     except BaseException:
-        with suppress(*store_errors()):
+        with suppress(*storage_errors()):
             remove_tree(folder)
         raise
     write_json(f"{run}/{COUNT_POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
@@ -131,7 +131,7 @@ def count_run(
     chunks = plan_chunks(
         [items for items, _ in keyed], largest_chunk or chunk_items(memory, len(keys))
     )
-    ranges = plan_ranges(edges, sum(effort for _, effort in keyed), RANGES_A_THREAD * threads)
+    ranges = plan_key_ranges(edges, sum(effort for _, effort in keyed), RANGES_A_THREAD * threads)
     counted = count_chunks(chunks, ranges, len(keys), folder, threads, memory, client)
     # One part with the schema is always there, also when no basket holds two products.
     write_part(f"{folder}/product_pairs/part-empty.parquet", PRODUCT_PAIRS.empty_table())
@@ -161,7 +161,7 @@ def key_products(work: str, given: Mapping[str, str], project: Path) -> pa.Table
 def sum_basket_counts(work: str) -> pa.Table:
     """Return product_id and basket_count; parts hold whole baskets, so their counts add up."""
     with duckdb.connect() as connection:
-        reach(connection, work)
+        sign_in_for(connection, work)
         counted = connection.read_parquet(f"{parquet_glob(work)}/counted-*.parquet")
         return counted.aggregate(
             "product_id, sum(basket_count)::bigint as basket_count"
@@ -170,7 +170,7 @@ def sum_basket_counts(work: str) -> pa.Table:
 
 def count_chunks(
     chunks: list[list[int]],
-    ranges: list[Range],
+    ranges: list[KeyRange],
     product_count: int,
     folder: str,
     threads: int,

@@ -1,6 +1,6 @@
 """Where the answers come from: the lake's export held in memory, or Redis.
 
-A source has one current version at a time, which is replaced as a whole. A request takes the
+A backend has one current version at a time, which is replaced as a whole. A request takes the
 version once and asks nothing else, so that no answer mixes two.
 """
 
@@ -44,7 +44,7 @@ class Version(Protocol):
         """
 
 
-class Source(Protocol):
+class Backend(Protocol):
     """Where versions come from."""
 
     current: Version | None
@@ -71,7 +71,7 @@ class VersionInMemory:
         return [None if row is None else self.encoded[row].as_py() for row in rows]
 
 
-class LakeSource:
+class LakeBackend:
     """The build that a lake publishes, loaded again whenever it is another one."""
 
     def __init__(self, lake_path: str) -> None:
@@ -124,7 +124,7 @@ class VersionInRedis:
         return found
 
 
-class RedisSource:
+class RedisBackend:
     """What was published to a Redis; the pointer there says which version is current."""
 
     def __init__(self, address: str) -> None:
@@ -140,20 +140,20 @@ class RedisSource:
             **timeouts,
         )
         self.client = redis.asyncio.Redis.from_pool(pool)
-        self.follower: redis.Redis = redis_url.connect(address, **timeouts)
+        self.refresh_client: redis.Redis = redis_url.connect(address, **timeouts)
 
     async def refresh(self) -> None:
         try:
-            self.current = await asyncio.to_thread(self.follow)
+            self.current = await asyncio.to_thread(self.read_current)
         except (redis.RedisError, OSError) as error:
             raise Unavailable(redis_url.explain(self.address, error)) from error
 
-    def follow(self) -> VersionInRedis:
+    def read_current(self) -> VersionInRedis:
         """Return what is current in Redis; raises CannotRun where that is not whole."""
-        published_id = read_current_id(self.follower)
+        published_id = read_current_id(self.refresh_client)
         if self.current and self.current.published_id == published_id:
             return self.current
-        built_at, products = read_version(self.follower, published_id)
+        built_at, products = read_version(self.refresh_client, published_id)
         return VersionInRedis(
             version_of(published_id),
             built_at,
@@ -173,5 +173,5 @@ class RedisSource:
             raise Unavailable(redis_url.explain(self.address, error)) from error
 
     async def close(self) -> None:
-        self.follower.close()
+        self.refresh_client.close()
         await self.client.aclose()

@@ -12,7 +12,7 @@ from bought_together.service.metrics import Metrics
 from bought_together.service.security_headers import SECURITY_HEADERS
 
 
-class Around:
+class RequestMiddleware:
     """Plain ASGI, since this is run for every request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

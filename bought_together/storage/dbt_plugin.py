@@ -16,7 +16,7 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from bought_together.errors import CannotRun, describe
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store, store_errors
+from bought_together.storage.filesystem import is_object_store, storage_errors
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.mount import is_mounted, mount_lake
 
@@ -59,5 +59,5 @@ def as_dbt_error() -> Iterator[None]:
         yield
     except CannotRun as error:
         raise DbtRuntimeError(str(error)) from error
-    except store_errors() as error:
+    except storage_errors() as error:
         raise DbtRuntimeError(f"cannot read the lake: {describe(error)}") from error

@@ -19,12 +19,12 @@ from fsspec.utils import get_protocol
 
 from bought_together.errors import CannotRun, describe
 
-CONNECT_SECONDS = 5
-READ_SECONDS = 60
+S3_CONNECT_SECONDS = 5
+S3_READ_SECONDS = 60
 # What is listed may have been written a moment ago, by another program.
 S3_OPTIONS = {
     "use_listings_cache": False,
-    "config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS},
+    "config_kwargs": {"connect_timeout": S3_CONNECT_SECONDS, "read_timeout": S3_READ_SECONDS},
 }
 
 
@@ -46,7 +46,7 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return fs, name
     try:
         fs.connect()  # asks nobody anything
-    except (*store_errors(), ValueError) as error:
+    except (*storage_errors(), ValueError) as error:
         raise CannotRun(f"no way to {path}: {describe(error)}") from error
     if not name:
         raise CannotRun(f"{path} names no bucket")
@@ -70,7 +70,7 @@ def full_name(fs: fsspec.AbstractFileSystem, name: str) -> str:
     return fs.unstrip_protocol(name)
 
 
-def store_errors() -> tuple[type[Exception], ...]:
+def storage_errors() -> tuple[type[Exception], ...]:
     """Return what reading and writing raise, for an except clause.
 
     S3's client raises errors of its own where nothing answers, no credentials are found or an
@@ -89,7 +89,7 @@ def only_warn(what: str) -> Iterator[None]:
     """Turn a failure that spoils nothing into one line on standard error."""
     try:
         yield
-    except store_errors() as error:
+    except storage_errors() as error:
         print(f"warning: {what}: {describe(error)}", file=sys.stderr)
 
 
@@ -127,7 +127,7 @@ def open_whole(path: str) -> Iterator[IO[bytes]]:
     try:
         yield file
     except BaseException:
-        with suppress(*store_errors()):
+        with suppress(*storage_errors()):
             file.discard()
         file.closed = True  # to close it would complete the upload
         raise

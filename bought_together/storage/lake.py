@@ -26,7 +26,7 @@ from bought_together.storage.filesystem import (
     remove_tree,
 )
 
-CURRENT = "current.json"
+CURRENT_RUN = "current.json"
 MANIFEST = "manifest.json"
 # In a run whose pairs were counted: points at the folder of the newest count.
 COUNT_POINTER = "pairs.json"
@@ -77,13 +77,13 @@ def read_json(path: str) -> Any:
 
 def read_current(lake_path: str) -> dict[str, Any] | None:
     """Return the manifest of the current run, None when there is none yet."""
-    return read_json(f"{lake_path.rstrip('/')}/{CURRENT}")
+    return read_json(f"{lake_path.rstrip('/')}/{CURRENT_RUN}")
 
 
 def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> None:
     """Point the lake's readers at a finished run, then remove the runs that are too old."""
     write_json(f"{run_path(lake_path, run)}/{MANIFEST}", manifest)
-    write_json(f"{lake_path.rstrip('/')}/{CURRENT}", manifest)
+    write_json(f"{lake_path.rstrip('/')}/{CURRENT_RUN}", manifest)
     with only_warn("old runs could not be removed"):
         prune(lake_path, run)
 

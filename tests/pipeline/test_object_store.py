@@ -17,8 +17,8 @@ import pytest
 import s3fs
 import trustme
 
-from bought_together.ingest.byte_ranges import plan_ranges, read_lines
-from bought_together.ingest.inputs import Source
+from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
+from bought_together.ingest.inputs import InputFile
 from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import list_files, open_whole
@@ -110,13 +110,13 @@ def test_lookup_service_and_redis_answer_from_the_store(remote, valkey):
     answer = json.loads(looked_up.stdout)
     assert answer["recommendations"][0]["product_name"] == "Tomato sauce"
     publish(remote, valkey)
-    with running(remote) as embedded, running(remote, REDIS_URL=valkey.url()) as from_redis:
-        for service in (embedded, from_redis):
+    with running(remote) as in_memory, running(remote, REDIS_URL=valkey.url()) as from_redis:
+        for service in (in_memory, from_redis):
             service.wait_for(200)
             assert service.recommendations("5010") == answer
-        first = embedded.version()
+        first = in_memory.version()
         remote.build()
-        wait_until(lambda: embedded.version() != first, "the new build")
+        wait_until(lambda: in_memory.version() != first, "the new build")
 
 
 def test_inputs_of_every_kind_are_read_from_the_store(remote, shop):
@@ -385,9 +385,9 @@ def test_a_range_is_read_once(remote, here, monkeypatch):
 
     line = b'{"itemList": [{"item": "5010"}]}\n'
     data = line * (8_000_000 // len(line))
-    source = Source(0, remote.store.put(f"{remote.prefix}/large", data), len(data), False, False)
+    source = InputFile(0, remote.store.put(f"{remote.prefix}/large", data), len(data), False, False)
     monkeypatch.setattr(s3fs.S3File, "_fetch_range", count)
-    ranges = plan_ranges([source], 1_000_000)
+    ranges = plan_byte_ranges([source], 1_000_000)
     read = b"".join(block.data for part in ranges for block in read_lines(part, 1_000_000))
     assert read == data
     assert sum(fetched) < len(data) + len(ranges) * 200_000
