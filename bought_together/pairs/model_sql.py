@@ -1,6 +1,5 @@
 """Run dbt models outside dbt, so that a rule of meaning stands in one place: its model."""
 
-import glob
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import pyarrow as pa
 
 from bought_together.errors import CannotRun, describe
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store, locate
+from bought_together.storage.filesystem import is_object_store
+from bought_together.storage.mount import parquet_glob
 
 
 @dataclass
@@ -111,11 +111,3 @@ def sign_in_for(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
     """Let DuckDB read where the paths lead; raises CannotRun where no credentials are found."""
     if any(map(is_object_store, paths)):
         S3Login().load(connection)
-
-
-def parquet_glob(path: str) -> str:
-    """Return a path as the glob that DuckDB takes it for."""
-    if is_object_store(path):
-        return glob.escape(path)
-    # Nothing but ? matches a backslash, which a glob takes for a separator.
-    return glob.escape(locate(path)[1]).replace("\\", "?")

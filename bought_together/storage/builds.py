@@ -20,7 +20,6 @@ from bought_together.storage.lake import MANIFEST, UNFINISHED_RUN_KEPT, read_jso
 POINTER = "published.json"
 FOLDER = "published"
 RUN_RESULTS = "run_results.json"
-PUBLISHED_TABLES = ("product_recommendations", "products")
 BUILDS_KEPT = 5
 BUILD_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
