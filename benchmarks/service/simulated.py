@@ -1,4 +1,4 @@
-"""A simulated shop: the builds of it that a lake would publish, each version told from the others."""
+"""A simulated shop: builds as a lake publishes them, whose versions can be told apart."""
 
 import os
 from datetime import UTC, datetime, timedelta
