@@ -4,17 +4,7 @@ import json
 from itertools import groupby
 from operator import itemgetter
 
-import pyarrow.compute as pc
-from tabulate import tabulate
-
-from bought_together.export.read import (
-    COLUMNS,
-    Export,
-    RecommendationRow,
-    answer,
-    in_order,
-    read_export,
-)
+from bought_together.export.read import COLUMNS, Export, RecommendationRow, in_order
 
 
 def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:

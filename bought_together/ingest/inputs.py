@@ -1,4 +1,4 @@
-"""Find the input files, and tell of what kind each is: gzipped or not, JSON lines or an array."""
+"""Find the input files and detect the kind of each: gzipped or not, JSON lines or one array."""
 
 import re
 import zlib
@@ -33,8 +33,8 @@ class InputFile:
 def find_files(patterns: str, what: str) -> list[str]:
     """Return the files that comma-separated paths and globs name, in order, each once.
 
-    A path that exists is taken as it is, whatever characters it holds. Raises CannotRun for a
-    folder, a missing or unreachable file, or a glob that matches no file.
+    `what` is the setting's name, for messages. A path that exists is not read as a glob. Raises
+    CannotRun for a folder, a missing or unreadable file, or a glob that matches no file.
     """
     paths: dict[str, None] = {}
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -43,15 +43,15 @@ def find_files(patterns: str, what: str) -> list[str]:
         except storage_errors() as error:
             raise unreadable(pattern, error) from error
     if not paths:
-        raise CannotRun(f"no {what} named")
+        raise CannotRun(f"{what} is empty: name at least one file")
     return list(paths)
 
 
 def find_matches(pattern: str, what: str) -> list[str]:
-    """Return the files that one path or glob names, in order; raises as `find_files` does."""
+    """Return the files that one path or glob names, sorted; raises as `find_files` does."""
     fs, path = locate(pattern)
     if fs.isdir(path):
-        raise CannotRun(f"{what} {pattern} is a folder; name its files, as in {pattern}/*")
+        raise CannotRun(f"{what} {pattern} is a folder: name its files, for example {pattern}/*")
     if fs.exists(path):
         found = [path]
     elif has_magic(pattern):
@@ -65,23 +65,23 @@ def find_matches(pattern: str, what: str) -> list[str]:
 
 
 def is_folder(fs: fsspec.AbstractFileSystem, name: str, info: dict[str, Any]) -> bool:
-    """Whether a match is a folder, or a link to one."""
+    """Return whether a match is a folder or a link to one."""
     return info["type"] == "directory" or (bool(info.get("islink")) and fs.isdir(name))
 
 
 def inspect_files(paths: list[str]) -> list[InputFile]:
-    """Return files, numbered in order, and of what kind each is.
+    """Return the files with their numbers, sizes and kinds, in the order of `paths`.
 
-    An object store is asked for the sizes of many at once, then for how they begin. Raises
-    CannotRun if one cannot be read.
+    An object store is asked for many sizes at once, and then for the first bytes of many files.
+    Raises CannotRun when a file cannot be read.
     """
-    stores: dict[fsspec.AbstractFileSystem, list[tuple[int, str, str]]] = {}
+    file_systems: dict[fsspec.AbstractFileSystem, list[tuple[int, str, str]]] = {}
     for number, path in enumerate(paths):
         fs, name = locate(path)
-        stores.setdefault(fs, []).append((number, path, name))
+        file_systems.setdefault(fs, []).append((number, path, name))
     input_files = [
         input_file
-        for fs, files in stores.items()
+        for fs, files in file_systems.items()
         for start in range(0, len(files), FILES_AT_ONCE)
         for input_file in inspect_in(fs, files[start : start + FILES_AT_ONCE])
     ]
@@ -91,13 +91,13 @@ def inspect_files(paths: list[str]) -> list[InputFile]:
 def inspect_in(
     fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]
 ) -> Iterator[InputFile]:
-    """Yield the files of one file system: (number, path, name there)."""
+    """Yield the files of one file system; `files` holds (number, path, name there)."""
     names = [name for _, _, name in files]
     try:
         sizes = fs.sizes(names)
     except storage_errors():
-        sizes = [size_of(fs, path, name) for _, path, name in files]  # which one is it?
-    # An empty object has no range to ask for; a file may hold more than its size says (/proc).
+        sizes = [size_of(fs, path, name) for _, path, name in files]  # finds the one that fails
+    # An empty object has no range to ask for; a file may contain more than its size says (/proc).
     asked = [
         name
         for (_, path, name), size in zip(files, sizes, strict=True)
@@ -124,7 +124,7 @@ def size_of(fs: fsspec.AbstractFileSystem, path: str, name: str) -> int:
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is one JSON array of objects rather than JSON lines."""
+    """Return whether a file that begins with `head` is one JSON array of objects."""
     return re.match(rb"\s*\[\s*(\{|\]\s*\Z)", head.removeprefix(BOM)) is not None
 
 

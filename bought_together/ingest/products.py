@@ -18,16 +18,16 @@ PRODUCTS = pa.schema(
     [("product_id", pa.string()), ("category_code", pa.string()), ("product_name", pa.string())]
 )
 COLUMN_COUNT = len(PRODUCTS)
-# First fields by which a header line is known, ignoring case.
+# The first field of a header line, ignoring case.
 HEADER = re.compile(r"(item|item[ _]id|product[ _]id|sku)", re.IGNORECASE)
 
 
 class ProductRejected(ValueError):
-    """A line of the product list cannot be used; the message is the reason."""
+    """A line of the product list is unusable; the message is the reason."""
 
 
 def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
-    """Return the products, each id once, the rejected lines, and the counts.
+    """Return the products (PRODUCTS, each id once), the rejects (REJECTS) and the counts.
 
     The first line with an id wins. Raises CannotRun when a file cannot be read.
     """
@@ -56,7 +56,7 @@ def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
 
 
 def summarise_products(rejects: pa.Table) -> list[dict[str, Any]]:
-    """Return for each reason how many rejects there are and where the first one stands."""
+    """Return the number of rejects and the place of the first one, for each reason."""
     reasons: dict[str, dict[str, Any]] = {}
     for row in rejects.drop_columns(["source", "raw_text"]).to_pylist():
         reasons.setdefault(row["reason"], {**row, "rejects": 0})["rejects"] += 1
@@ -64,7 +64,7 @@ def summarise_products(rejects: pa.Table) -> list[dict[str, Any]]:
 
 
 def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line number, byte offset, line) of each line with text after the header."""
+    """Yield (line number, byte offset, line) of each non-blank line after the header."""
     offset = 0
     try:
         with open_stream(inspect_files([path])[0]) as file:
@@ -73,7 +73,7 @@ def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
                 if text.strip(b" \r\n") and not (number == 0 and is_header(text)):
                     yield number, offset, text.rstrip(b"\n").removesuffix(b"\r")
                 offset += len(line)
-    except storage_errors(EOFError, zlib.error) as error:
+    except (*storage_errors(), EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 

@@ -1,4 +1,4 @@
-"""Flatten transactions and products into a new run of the lake."""
+"""Flatten the transactions and the product list into a new run of the lake."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ COUNTS = (
 
 @dataclass
 class Tally:
-    """What one task did; `first_rejects` holds (line number in the range, place) by reason."""
+    """The counts of one task; `first_rejects` holds (line number in the range, place) by reason."""
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -68,8 +68,8 @@ def flatten(
     """Flatten the inputs into a run of the lake, make it current, and return its manifest.
 
     `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is nothing to
-    flatten, Refused when the share of records with something rejected is above
-    `max_reject_fraction`; the lake's current run is then the one it was.
+    flatten, and Refused when more than `max_reject_fraction` of the records are rejected or have a
+    rejected line. The lake's current run then stays the same.
     """
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
@@ -90,7 +90,7 @@ def flatten(
         ]
         run_tasks(number_rejects, reject_parts, client)
     write_part(f"{folder}/products/part-00000.parquet", product_table)
-    # One part with the schema is always there, also when nothing else was written.
+    # An empty part makes sure that the table exists and has its schema.
     write_part(f"{folder}/line_items/part-empty.parquet", LINE_ITEMS.empty_table())
     write_part(f"{folder}/rejects/part-products.parquet", product_rejects)
     manifest = {
@@ -108,7 +108,7 @@ def flatten(
 
 
 def flatten_range(job: tuple[int, ByteRange], *, folder: str, block_size: int, fast: bool) -> Tally:
-    """Flatten one range into parts of the run in `folder`; runs on a worker."""
+    """Write the line items and rejects of one range to the run in `folder`; a task of a worker."""
     number, part = job
     tally = Tally()
     for index, flattened in enumerate(read_range(part, block_size, fast)):
@@ -131,7 +131,7 @@ def flatten_range(job: tuple[int, ByteRange], *, folder: str, block_size: int, f
 
 
 def read_range(part: ByteRange, block_size: int, fast: bool) -> Iterator[Flattened]:
-    """Yield what a range holds, block by block; line numbers count from the range's start."""
+    """Yield the flattened blocks of a range; line numbers count from the range's start."""
     input_file = part.file
     if input_file.is_array:
         elements = array_elements(input_file)
@@ -146,12 +146,12 @@ def read_range(part: ByteRange, block_size: int, fast: bool) -> Iterator[Flatten
 
 
 def unnumbered(part: str) -> str:
-    """Return where rejects wait, outside the glob, until the lines before them are counted."""
+    """Return the path of rejects that have no line numbers yet; readers' globs do not match it."""
     return f"{part}.unnumbered"
 
 
 def count_lines_before(ranges: list[ByteRange], tallies: list[Tally]) -> list[int]:
-    """Return for each range how many lines of its file stand before it."""
+    """Return the number of lines of its file before each range."""
     before: list[int] = []
     lines: Counter[int] = Counter()
     for part, tally in zip(ranges, tallies, strict=True):
@@ -161,7 +161,7 @@ def count_lines_before(ranges: list[ByteRange], tallies: list[Tally]) -> list[in
 
 
 def number_rejects(job: tuple[str, int]) -> None:
-    """Put line numbers of the whole file, counted from 1, on a part of rejects."""
+    """Rewrite a part of rejects with line numbers of the whole file, counted from 1."""
     part, lines_before = job
     fs, path = locate(unnumbered(part))
     with fs.open(path, "rb") as file:
@@ -173,7 +173,10 @@ def number_rejects(job: tuple[str, int]) -> None:
 
 
 def total(tallies: list[Tally]) -> dict[str, int]:
-    """Return all counts: records read = kept + rejected, lines read = written + rejected."""
+    """Return the sum of each count of COUNTS.
+
+    Records read = kept + rejected; lines read = written + rejected.
+    """
     counts = sum((tally.counts for tally in tallies), Counter())
     counts["records_kept"] = counts["records_read"] - counts["records_rejected"]
     counts["lines_read"] = counts["lines_written"] + counts["lines_rejected"]
@@ -183,7 +186,7 @@ def total(tallies: list[Tally]) -> dict[str, int]:
 def summarise(
     ranges: list[ByteRange], tallies: list[Tally], lines_before: list[int]
 ) -> list[dict[str, Any]]:
-    """Return for each reason how many rejects there are and where the first one stands."""
+    """Return the number of rejects and the place of the first one, for each reason."""
     reasons: dict[str, dict[str, Any]] = {}
     for part, tally, before in zip(ranges, tallies, lines_before, strict=True):
         for reason, count in tally.reasons.items():
@@ -204,15 +207,16 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: st
     counts = manifest["counts"]["transactions"]
     read, touched = counts["records_read"], counts["records_touched"]
     if not read:
-        raise CannotRun("TRANSACTIONS hold no record")
-    if not touched <= max_reject_fraction * read:  # so that nan allows nothing
+        raise CannotRun("TRANSACTIONS contain no records")
+    if not touched <= max_reject_fraction * read:  # nan allows no reject
         raise Refused(
-            f"{touched:,} of {read:,} records were rejected or hold a rejected line,"
-            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
-            f" nothing was published; the rejects are in {rejects_path}",
+            f"{touched:,} of {read:,} records are rejected or have a rejected line,"
+            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows",
             manifest,
         )
     if not counts["records_kept"]:
-        raise CannotRun("TRANSACTIONS hold no usable record")
+        raise CannotRun("TRANSACTIONS contain no usable record")
     if not manifest["counts"]["products"]["products"]:
-        raise CannotRun("PRODUCTS hold no usable product: three tab-separated columns are needed")
+        raise CannotRun(
+            "PRODUCTS contain no usable product: each needs three tab-separated columns"
+        )

@@ -1,4 +1,4 @@
-"""Count the pairs of a chunk of baskets, range by range of left products, and add up chunks."""
+"""Count the pairs of a chunk of baskets, range by range of left products, and add up the chunks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from bought_together.pairs.model_sql import sign_in_for
 from bought_together.storage.filesystem import open_whole
 from bought_together.storage.mount import parquet_glob
 
-KeyRange = tuple[int, int, int]  # number, first left product key, the key after the last
+KeyRange = tuple[int, int, int]  # number of the range, first left product key, key after the last
 
 PRODUCT_PAIRS = pa.schema(
     [
@@ -24,7 +24,7 @@ PRODUCT_PAIRS = pa.schema(
         for name in ("left_product_key", "right_product_key", "copurchase_count")
     ]
 )
-ROWS = 1 << 20  # in a row group
+ROWS = 1 << 20  # per row group
 MERGE = """
     select
         left_product_key,
@@ -39,10 +39,10 @@ MERGE = """
 def count_ranges(
     job: tuple[int, list[int], list[KeyRange]], *, product_count: int, work: str, target: str
 ) -> tuple[int, int]:
-    """Count all pairs of a chunk of parts whose left product is in the ranges.
+    """Count the pairs of a chunk of parts whose left product is in one of the ranges.
 
-    Writes one file a range to the folder `target`, its rows in the order of both keys. Returns
-    the number of pairs and the number of pair occurrences (the sum of their counts).
+    Writes one file per range to the folder `target`, sorted by both keys. Returns the number of
+    pairs and the number of pair occurrences (the sum of the counts).
     """
     chunk, numbers, ranges = job
     ends, items = load_chunk(work, numbers)
@@ -61,7 +61,7 @@ def counted_rows(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield left keys, right keys and counts (int32) of the pairs of a range of left products.
 
-    The arrays are filled anew for each step: use or copy them before the next.
+    Each step overwrites the arrays of the one before: use or copy them first.
     """
     starts, behind, behind_ends = invert(ends, items, low, high)
     counts = np.zeros(product_count + 1, np.int32)
@@ -77,14 +77,14 @@ def counted_rows(
 
 
 def pairs_path(folder: str, number: int, chunk: int = 0) -> str:
-    """Return the file of a range's pairs in one chunk."""
+    """Return the path of a range's pairs in one chunk."""
     return f"{folder}/part-{number:05d}-{chunk:05d}.parquet"
 
 
 @contextmanager
 def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
-    # Rows come sorted by both keys and most counts are small: they pack to 1.3 bytes a pair, as
-    # fast as any encoding is written.
+    # Rows are sorted by both keys and most counts are small, so they pack to 1.3 bytes per pair,
+    # as fast as any other encoding.
     packed = dict.fromkeys(("right_product_key", "copurchase_count"), "DELTA_BINARY_PACKED")
     with (
         open_whole(path) as file,
@@ -104,9 +104,9 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
 def merge_range(
     job: KeyRange, *, chunks: int, work: str, target: str, memory: int
 ) -> tuple[int, int]:
-    """Add up the counts of a range over all chunks, in at most `memory` bytes and then on disk.
+    """Add up the counts of a range over all chunks, in `memory` bytes and beyond that on disk.
 
-    Returns what `count_ranges` does.
+    Returns the numbers of pairs and of pair occurrences.
     """
     number, _, _ = job
     pairs = occurrences = 0

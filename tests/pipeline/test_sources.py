@@ -174,8 +174,11 @@ REFUSED = {
     "empty-file": (b"", "no record"),
     "empty-gz": (gzip.compress(b""), "no record"),
     "empty-array": (b"[]", "no record"),
-    "array-cut-off": (ARRAY[:-30], "transactions.txt: not one JSON array: broken after 7 elements"),
-    "array-never-closed": (ARRAY[:-1], "not one JSON array: broken after 7 elements"),
+    "array-cut-off": (
+        ARRAY[:-30],
+        "transactions.txt: not one complete JSON array, broken after 7 elements",
+    ),
+    "array-never-closed": (ARRAY[:-1], "not one complete JSON array, broken after 7 elements"),
     "array-broken-in-the-middle": (
         ARRAY.replace(b', "store": "1"}', b', "store": ', 4),
         "broken after 0",
@@ -208,7 +211,7 @@ def test_a_path_that_names_no_file_cannot_be_run(tmp_path):
         with pytest.raises(CannotRun, match=f"^FILES .*{message}"):
             find_files(f"{tmp_path}/{pattern}", "FILES")
     for nothing in ("", ",", " , "):
-        with pytest.raises(CannotRun, match="no FILES named"):
+        with pytest.raises(CannotRun, match="FILES is empty"):
             find_files(nothing, "FILES")
 
 
@@ -229,7 +232,7 @@ COMMAND_LINE = {
     "empty-file": (
         lambda shop: shop.transactions.write_bytes(b""),
         2,
-        "TRANSACTIONS hold no record",
+        "TRANSACTIONS contain no records",
     ),
     "corrupt-gz": (
         lambda shop: shop.transactions.write_bytes(corrupt_gzip()),
@@ -239,7 +242,7 @@ COMMAND_LINE = {
     "broken-array": (
         lambda shop: shop.transactions.write_bytes(ARRAY[:-9]),
         2,
-        "not one JSON array",
+        "not one complete JSON array",
     ),
     "bad-records": (
         lambda shop: shop.transactions.write_bytes(TEXT + b"{\n"),
