@@ -5,10 +5,7 @@ from pathlib import Path
 
 import click
 
-from bought_together.errors import CANNOT_RUN, CannotRun, describe, run, stop
-from bought_together.ingest.report import count
-from bought_together.pairs.run import count_pairs
-from bought_together.storage.filesystem import storage_errors
+from bought_together.cli import lake_path_option, program, scheduler_option, workers_option
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -34,10 +31,6 @@ def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int
     began = time.monotonic()
     with cannot(f"read or write the lake {lake_path}"):
         totals = count_pairs(lake_path, scheduler, largest_chunk, workers, PROJECT)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
-    except storage_errors() as error:
-        stop(f"cannot read or write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
     click.echo(
         f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"
         f" {totals['pair_occurrences']:,} occurrences"

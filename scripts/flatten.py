@@ -4,11 +4,8 @@ import time
 
 import click
 
-from bought_together.errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, run, stop
-from bought_together.ingest.report import report
-from bought_together.ingest.run import BLOCK_SIZE, flatten
-from bought_together.storage.filesystem import storage_errors
-from bought_together.storage.lake import run_path
+from bought_together.cli import lake_path_option, program, scheduler_option, workers_option
+from bought_together.errors import Refused
 
 
 @program
@@ -74,14 +71,9 @@ def main(
                 workers=workers,
             )
     except Refused as refusal:
-        message, manifest = refusal.args
-        click.echo(report(manifest))
-        rejects = f"{run_path(lake_path, manifest['run'])}/rejects"
-        stop(f"{message}; nothing was published; what was set aside is in {rejects}", REFUSED)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
-    except storage_errors() as error:
-        stop(f"cannot write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
+        if refusal.manifest:
+            click.echo(report(refusal.manifest))
+        raise
     click.echo(report(manifest))
     click.echo(f"flatten    {time.monotonic() - began:.1f} s, into {lake_path}")
 

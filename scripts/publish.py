@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
-from bought_together.export import redis_url
-from bought_together.export.answers import encode_answers
-from bought_together.export.read import read_export
-from bought_together.export.redis_versions import CURRENT_KEY, publish, version_of
+from bought_together.cli import lake_path_option, program
+from bought_together.errors import CannotRun
+
+if TYPE_CHECKING:
+    import redis
 
 TIMEOUT_SECONDS = 30.0
 
@@ -22,7 +22,7 @@ def publish_lake(client: "redis.Redis", lake_path: str, keep_seconds: int) -> No
 
     began = time.monotonic()
     export = read_export(lake_path)
-    current = client.get(CURRENT_KEY)
+    current = cast("bytes | None", client.get(CURRENT_KEY))
     if current and version_of(current.decode()) == export.version:
         click.echo(f"published  {export.version} already: nothing to do")
         return

@@ -4,7 +4,17 @@ import json
 from itertools import groupby
 from operator import itemgetter
 
-from bought_together.export.read import COLUMNS, Export, RecommendationRow, in_order
+import pyarrow.compute as pc
+from tabulate import tabulate
+
+from bought_together.export.read import (
+    COLUMNS,
+    Export,
+    RecommendationRow,
+    answer,
+    in_order,
+    read_export,
+)
 
 
 def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:

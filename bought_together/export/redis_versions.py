@@ -94,7 +94,7 @@ def move_pointer(
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
-        current = pipe.get(CURRENT_KEY)
+        current = cast("bytes | None", pipe.get(CURRENT_KEY))
         previous = current.decode() if current else None
         if previous and manifest and (replaced := pipe.get(key(previous, "manifest"))):
             refuse_older(manifest, json.loads(cast("bytes", replaced)))
@@ -109,6 +109,15 @@ def move_pointer(
         pipe.set(CURRENT_KEY, published_id)
 
     client.transaction(move, CURRENT_KEY)
+
+
+def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise CannotRun where a build is older than the current one."""
+    if age(current) > age(manifest):
+        raise CannotRun(
+            f"{current['version']}, which is current there, is newer than {manifest['version']}:"
+            " to serve an older build again, use `make rollback`"
+        )
 
 
 def roll_back_redis(
@@ -139,7 +148,7 @@ def find_id(client: redis.Redis, version: str) -> str:
 
 def read_current_id(client: redis.Redis) -> str:
     """Return the id of what is served; raises CannotRun where nothing is."""
-    current = client.get(CURRENT_KEY)
+    current = cast("bytes | None", client.get(CURRENT_KEY))
     if current is None:
         raise CannotRun("nothing is published there: run `make publish` first")
     return current.decode()

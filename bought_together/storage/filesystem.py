@@ -46,7 +46,7 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return fs, name
     try:
         fs.connect()  # checks the settings, sends nothing
-    except (*storage_errors(), ValueError) as error:
+    except storage_errors(ValueError) as error:
         raise CannotRun(f"cannot use {path}: {describe(error)}") from error
     if not name:
         raise CannotRun(f"{path} names no bucket")
@@ -68,20 +68,6 @@ def full_name(fs: fsspec.AbstractFileSystem, name: str) -> str:
     if isinstance(fs, LocalFileSystem):
         return os.path.normpath(name)  # fsspec has made it absolute
     return fs.unstrip_protocol(name)
-
-
-def storage_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of reading and writing, for an except clause.
-
-    The S3 client raises its own when nothing answers, there are no credentials or an answer breaks
-    off. Its modules count only when something else has imported them.
-    """
-    botocore, aiohttp = sys.modules.get("botocore.exceptions"), sys.modules.get("aiohttp")
-    return (
-        OSError,
-        *((botocore.BotoCoreError,) if botocore else ()),
-        *((aiohttp.ClientError,) if aiohttp else ()),
-    )
 
 
 @contextmanager

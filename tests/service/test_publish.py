@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from bought_together.errors import CannotRun
 from bought_together.export.answers import encode_answers
-from bought_together.export.read import read_published
+from bought_together.export.read import read_export
 from bought_together.export.redis_versions import CURRENT_KEY, PARTS, UNFINISHED_KEPT_SECONDS, key
 from bought_together.export.redis_versions import publish as publish_version
 from bought_together.service.backends import LakeBackend
