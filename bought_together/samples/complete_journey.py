@@ -144,8 +144,8 @@ def convert(package_dir: Path, output_dir: Path) -> bool:
     if is_up_to_date(targets, [*sources, Path(__file__)]):
         return False
     output_dir.mkdir(parents=True, exist_ok=True)
-    lines = pd.read_parquet(sources[0], columns=TRANSACTION_COLUMNS)
-    products = pd.read_parquet(sources[1], columns=PACKAGE_PRODUCT_COLUMNS)
+    lines = read_columns(sources[0], TRANSACTION_COLUMNS)
+    products = read_columns(sources[1], PACKAGE_PRODUCT_COLUMNS)
     with whole_file(targets[1]) as file:
         file.writelines(product_rows(products))
     with (
