@@ -93,7 +93,9 @@ def run_dbt_build(manifest: Any) -> None:
 
     began = time.monotonic()
     events = DbtEvents()
-    outcome = dbtRunner(manifest=manifest, callbacks=[events]).invoke(["build", *DBT_OPTIONS])
+    # Unit tests prove the code, on rows of their own: they are for development and CI.
+    command = ["build", "--exclude-resource-type", "unit_test", *DBT_OPTIONS]
+    outcome = dbtRunner(manifest=manifest, callbacks=[events]).invoke(command)
     events.clear()
     if outcome.exception:
         stop(f"dbt build: {explain(outcome.exception)}", CANNOT_RUN)

@@ -1,4 +1,4 @@
--- With dask nothing but people reads it: a view.
+-- A view with dask, where no other model reads it.
 {{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
 
 with

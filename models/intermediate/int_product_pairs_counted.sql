@@ -1,4 +1,4 @@
--- With dask it is read from the lake, where it lies: a view.
+-- A view with dask: the rows stay in the lake.
 {{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
 
 with

@@ -1,5 +1,4 @@
--- Counts some products and their pairs anew, from the line items with a plain join of ids, and
--- compares both ways. Only where the counting was done outside SQL is there anything to compare.
+-- Where SQL did the counting there is nothing to compare.
 {{ config(enabled=var('pair_engine') == 'dask') }}
 
 with

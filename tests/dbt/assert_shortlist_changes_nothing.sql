@@ -1,5 +1,4 @@
--- Ranks every pair of some products, as the mart would without the shortlist, and compares both
--- ways. Ranking all pairs of all products takes longer than counting them.
+-- Some products only: ranking all pairs of all products takes longer than counting them.
 with
 
 products as (
