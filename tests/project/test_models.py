@@ -46,13 +46,11 @@ def test_every_model_says_its_grain_and_has_a_tested_key(own_shop: Shop) -> None
     assert own_shop.dbt("parse").returncode == 0
     manifest = artifact(own_shop, "manifest")
     nodes = manifest["nodes"].values()
-    keyed = set()
-    for node in nodes:
-        if (
-            node["resource_type"] == "test"
-            and "unique" in (node["test_metadata"] or {"name": ""})["name"]
-        ):
-            keyed.add(node["attached_node"])
+    keyed = {
+        node["attached_node"]
+        for node in nodes
+        if "unique" in node.get("test_metadata", {}).get("name", "")
+    }
     # With dask its rows would be made for the test alone.
     untested = {"int_basket_items"} if own_shop.engine == "dask" else set()
     for node in nodes:
