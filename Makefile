@@ -69,10 +69,11 @@ bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wr
 	@$(BIN)/python -m benchmarks.service.load
 	@$(BIN)/python -m benchmarks.service.soak
 
-lint: $(BIN)/.installed-dev ## check the style of Python and SQL
+lint: $(BIN)/.installed-dev ## check the style and types of Python, and the style of SQL
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/sqlfluff lint models tests macros
 
 lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows

@@ -169,4 +169,5 @@ def local_memory() -> int:
     """Return DuckDB's memory limit in bytes: DUCKDB_MEMORY_LIMIT, or 80 % of the container's."""
     limit = os.environ.get("DUCKDB_MEMORY_LIMIT")
     with duckdb.connect(config={"memory_limit": limit} if limit else {}) as connection:
-        return parse_bytes(connection.sql("select current_setting('memory_limit')").fetchone()[0])
+        ((used,),) = connection.sql("select current_setting('memory_limit')").fetchall()
+        return parse_bytes(used)

@@ -1,36 +1,37 @@
-"""Errors that a user can mend: one line, and the exit status that goes with it."""
+"""Errors that a user can mend, and how to describe them in one line."""
 
 import sys
-import traceback
-from collections.abc import Callable
-from typing import Any, NoReturn
-
-REFUSED = 1  # the data was read and refused
-CANNOT_RUN = 2  # something is missing, unreadable, unreachable or full
-DEFECT = 70  # of this program; Python's own status would be 1, which says that the data was refused
+from typing import Any
 
 
 class CannotRun(Exception):
-    """Says in one line what is wrong and where."""
+    """Something is missing, unreadable, unreachable or full; says in one line what and where."""
 
 
 class Refused(Exception):
-    """The data was read and is too bad to use; `args` holds the reason and the run's manifest."""
+    """The data was read and is too bad to use; says in one line why, and what to do.
+
+    `manifest` is what the refused run of flatten counted, None for other data.
+    """
+
+    def __init__(self, message: str, manifest: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.manifest = manifest
 
 
-def stop(message: str, status: int) -> NoReturn:
-    """End the program with one line on standard error."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(status)
+def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what reading and writing raise, and `others`, for an except clause.
 
-
-def run(command: Callable[[], Any]) -> None:
-    """Run a program's main; what it does not expect ends with its call stack and DEFECT."""
-    try:
-        command()
-    except Exception:
-        traceback.print_exc()
-        sys.exit(DEFECT)
+    The client of object stores raises errors of its own where nothing answers, no credentials are
+    found or an answer breaks off; it is imported only by those who use it.
+    """
+    botocore, aiohttp = sys.modules.get("botocore.exceptions"), sys.modules.get("aiohttp")
+    return (
+        OSError,
+        *((botocore.BotoCoreError,) if botocore else ()),
+        *((aiohttp.ClientError,) if aiohttp else ()),
+        *others,
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -5,54 +5,32 @@ from pathlib import Path
 
 import click
 
-from bought_together.errors import CANNOT_RUN, CannotRun, describe, run, stop
-from bought_together.ingest.report import count
-from bought_together.pairs.run import count_pairs
-from bought_together.storage.filesystem import storage_errors
+from bought_together.cli import lake_path_option, program, scheduler_option, workers_option
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-@click.command(context_settings={"show_default": True})
-@click.option(
-    "--lake-path",
-    envvar="LAKE_PATH",
-    default="data/lake",
-    show_envvar=True,
-    help="Folder of the lake; the pairs of its current run are counted.",
-)
-@click.option(
-    "--scheduler",
-    envvar="DASK_SCHEDULER",
-    show_envvar=True,
-    help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
-)
-@click.option(
-    "--workers",
-    envvar="DASK_WORKERS",
-    default=1,
-    type=click.IntRange(min=1),
-    show_envvar=True,
-    help="Workers of the scheduler to wait for before anything is done.",
-)
+@program
+@lake_path_option
+@scheduler_option
+@workers_option
 @click.option(
     "--largest-chunk",
     type=click.IntRange(min=1),
-    show_default=False,
     help="Items (products in baskets) to count at once. Unset: as many as the memory allows.",
 )
 def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int | None) -> None:
-    """Count the pairs of products that flatten's current run holds, for PAIR_ENGINE=dask.
+    """Count the pairs of products in the lake's current run, for PAIR_ENGINE=dask.
 
     Exit status: 0 counted; 2 it could not run.
     """
+    from bought_together.ingest.report import count
+    from bought_together.pairs.run import count_pairs
+    from bought_together.storage.filesystem import cannot
+
     began = time.monotonic()
-    try:
+    with cannot(f"read or write the lake {lake_path}"):
         totals = count_pairs(lake_path, scheduler, largest_chunk, workers, PROJECT)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
-    except storage_errors() as error:
-        stop(f"cannot read or write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
     click.echo(
         f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"
         f" {totals['pair_occurrences']:,} occurrences"
@@ -64,4 +42,4 @@ def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -4,14 +4,11 @@ import time
 
 import click
 
-from bought_together.errors import CANNOT_RUN, REFUSED, CannotRun, Refused, describe, run, stop
-from bought_together.ingest.report import report
-from bought_together.ingest.run import BLOCK_SIZE, flatten
-from bought_together.storage.filesystem import storage_errors
-from bought_together.storage.lake import run_path
+from bought_together.cli import lake_path_option, program, scheduler_option, workers_option
+from bought_together.errors import Refused
 
 
-@click.command(context_settings={"show_default": True})
+@program
 @click.option(
     "--transactions",
     envvar="TRANSACTIONS",
@@ -26,27 +23,9 @@ from bought_together.storage.lake import run_path
     show_envvar=True,
     help="Product list: tab-separated product id, category code and name.",
 )
-@click.option(
-    "--lake-path",
-    envvar="LAKE_PATH",
-    default="data/lake",
-    show_envvar=True,
-    help="Folder of the lake; the run that is there now stays current until this one is whole.",
-)
-@click.option(
-    "--scheduler",
-    envvar="DASK_SCHEDULER",
-    show_envvar=True,
-    help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
-)
-@click.option(
-    "--workers",
-    envvar="DASK_WORKERS",
-    default=1,
-    type=click.IntRange(min=1),
-    show_envvar=True,
-    help="Workers of the scheduler to wait for before anything is done.",
-)
+@lake_path_option
+@scheduler_option
+@workers_option
 @click.option(
     "--max-reject-fraction",
     envvar="MAX_REJECT_FRACTION",
@@ -58,9 +37,8 @@ from bought_together.storage.lake import run_path
 )
 @click.option(
     "--block-size",
-    default=BLOCK_SIZE,
     type=click.IntRange(min=1),
-    help="Bytes of text that one task reads at a time.",
+    help="Bytes of text that one task reads at a time. Unset: 32 MiB.",
 )
 def main(
     transactions: str,
@@ -69,35 +47,36 @@ def main(
     scheduler: str | None,
     workers: int,
     max_reject_fraction: float,
-    block_size: int,
+    block_size: int | None,
 ) -> None:
     """Flatten raw transactions and products into a new run of the lake.
 
-    Exit status: 0 the run is current; 1 too many records were bad; 2 it could not run.
+    The lake's current run stays current until the new one is whole. Exit status: 0 the new run is
+    current; 1 too many records were bad; 2 it could not run.
     """
+    from bought_together.ingest.report import report
+    from bought_together.ingest.run import BLOCK_SIZE, flatten
+    from bought_together.storage.filesystem import cannot
+
     began = time.monotonic()
     try:
-        manifest = flatten(
-            transactions,
-            products,
-            lake_path,
-            scheduler,
-            max_reject_fraction,
-            block_size,
-            workers=workers,
-        )
+        with cannot(f"write the lake {lake_path}"):
+            manifest = flatten(
+                transactions,
+                products,
+                lake_path,
+                scheduler,
+                max_reject_fraction,
+                block_size or BLOCK_SIZE,
+                workers=workers,
+            )
     except Refused as refusal:
-        message, manifest = refusal.args
-        click.echo(report(manifest))
-        rejects = f"{run_path(lake_path, manifest['run'])}/rejects"
-        stop(f"{message}; nothing was published; what was set aside is in {rejects}", REFUSED)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
-    except storage_errors() as error:
-        stop(f"cannot write the lake {lake_path}: {describe(error)}", CANNOT_RUN)
+        if refusal.manifest:
+            click.echo(report(refusal.manifest))
+        raise
     click.echo(report(manifest))
     click.echo(f"flatten    {time.monotonic() - began:.1f} s, into {lake_path}")
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -2,23 +2,27 @@
 
 import os
 import time
+from typing import TYPE_CHECKING, cast
 
 import click
-import redis
 
-from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
-from bought_together.export import redis_url
-from bought_together.export.answers import encode_answers
-from bought_together.export.read import read_export
-from bought_together.export.redis_versions import CURRENT_KEY, publish, version_of
+from bought_together.cli import lake_path_option, program
+from bought_together.errors import CannotRun
+
+if TYPE_CHECKING:
+    import redis
 
 TIMEOUT_SECONDS = 30.0
 
 
-def publish_lake(client: redis.Redis, lake_path: str, keep_seconds: int) -> None:
+def publish_lake(client: "redis.Redis", lake_path: str, keep_seconds: int) -> None:
+    from bought_together.export.answers import encode_answers
+    from bought_together.export.read import read_export
+    from bought_together.export.redis_versions import CURRENT_KEY, publish, version_of
+
     began = time.monotonic()
     export = read_export(lake_path)
-    current = client.get(CURRENT_KEY)
+    current = cast("bytes | None", client.get(CURRENT_KEY))
     if current and version_of(current.decode()) == export.version:
         click.echo(f"published  {export.version} already: nothing to do")
         return
@@ -27,44 +31,31 @@ def publish_lake(client: redis.Redis, lake_path: str, keep_seconds: int) -> None
     click.echo(f"published  {export.version}: {products:,} products in {seconds:.1f} s")
 
 
-@click.command()
+@program
 @click.option(
     "--keep-hours",
     type=click.IntRange(1, 24 * 365),
     default=48,
-    show_default=True,
     help="How long the version that is replaced can be rolled back to.",
 )
-@click.option(
-    "--lake-path",
-    envvar="LAKE_PATH",
-    default="data/lake",
-    show_envvar=True,
-    show_default=True,
-    help="Folder of the lake that `dbt build` published to.",
-)
+@lake_path_option
 def main(keep_hours: int, lake_path: str) -> None:
     """Write the current recommendations to the Redis at REDIS_URL, whole or not at all.
 
     REDIS_URL comes from the environment, so that its password is in no list of processes. Exit
-    status: 0 published; 2 it could not, and what was served is served still.
+    status: 0 published; 2 it could not, and the old version keeps serving.
     """
-    url = os.environ.get("REDIS_URL", "")
-    try:
-        if not url:
-            raise CannotRun("REDIS_URL is not set, e.g. REDIS_URL=redis://127.0.0.1:6379/0")
-        client = redis_url.connect(
-            url,
-            socket_connect_timeout=redis_url.CONNECT_SECONDS,
-            socket_timeout=TIMEOUT_SECONDS,
-        )
-        try:
-            publish_lake(client, lake_path, keep_hours * 3600)
-        except redis.RedisError as error:
-            raise CannotRun(redis_url.explain(url, error)) from error
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
+    from bought_together.export import redis_url
+
+    url = os.environ.get("REDIS_URL")
+    if not url:
+        raise CannotRun("REDIS_URL is not set, e.g. REDIS_URL=redis://127.0.0.1:6379/0")
+    client = redis_url.connect(
+        url, socket_connect_timeout=redis_url.CONNECT_SECONDS, socket_timeout=TIMEOUT_SECONDS
+    )
+    with redis_url.explained(url):
+        publish_lake(client, lake_path, keep_hours * 3600)
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -6,54 +6,36 @@ import os
 import sys
 
 import click
-import pyarrow as pa
-import uvicorn
 
-from bought_together.errors import CANNOT_RUN, CannotRun, run, stop
-from bought_together.service.backends import Backend, LakeBackend, RedisBackend
-from bought_together.service.refreshing import FirstRefresh
+from bought_together.cli import lake_path_option, program
 
 
-def choose_backend(lake_path: str) -> Backend:
-    """Redis where REDIS_URL says so, the lake otherwise; raises CannotRun."""
-    url = os.environ.get("REDIS_URL")
-    return RedisBackend(url) if url else LakeBackend(lake_path)
-
-
-@click.command()
-@click.option("--host", envvar="HOST", default="127.0.0.1", show_default=True, show_envvar=True)
+@program
+@click.option("--host", envvar="HOST", default="127.0.0.1", show_envvar=True)
 @click.option(
-    "--port",
-    envvar="PORT",
-    type=click.IntRange(0, 65535),
-    default=8000,
-    show_default=True,
-    show_envvar=True,
+    "--port", envvar="PORT", type=click.IntRange(0, 65535), default=8000, show_envvar=True
 )
-@click.option(
-    "--lake-path",
-    envvar="LAKE_PATH",
-    default="data/lake",
-    show_envvar=True,
-    show_default=True,
-    help="Folder of the lake that `dbt build` published to; unused with REDIS_URL.",
-)
+@lake_path_option
 def main(host: str, port: int, lake_path: str) -> None:
     """Serve until stopped: the API under /v1, its description at /docs, a storefront at /.
 
-    With REDIS_URL in the environment the answers come from that Redis, otherwise from the
-    export of the lake, held in memory. Either way a new version is taken up within seconds.
+    With REDIS_URL in the environment the answers come from that Redis, otherwise from the export
+    of the lake, held in memory. The service takes up a new version within seconds.
     """
+    import pyarrow as pa
+    import uvicorn
+
+    from bought_together.service.backends import Backend, LakeBackend, RedisBackend
+    from bought_together.service.refreshing import FirstRefresh
+
     logging.basicConfig(
         format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO, stream=sys.stderr
     )
     for client in ("botocore", "aiobotocore"):  # says where it found credentials, and endpoints
         logging.getLogger(client).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
-    try:
-        backend = choose_backend(lake_path)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
+    redis_url = os.environ.get("REDIS_URL")
+    backend: Backend = RedisBackend(redis_url) if redis_url else LakeBackend(lake_path)
     first_refresh = FirstRefresh(backend)
     from bought_together.service.app import create_app  # takes a second, as the first refresh does
     from bought_together.service.http_protocol import JsonRefusals
@@ -72,4 +54,4 @@ def main(host: str, port: int, lake_path: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

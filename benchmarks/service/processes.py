@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from bought_together.errors import CANNOT_RUN, CannotRun, stop
+from bought_together.cli import CANNOT_RUN, stop
+from bought_together.errors import CannotRun
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -1,5 +1,7 @@
 """REDIS_URL: redis://, rediss:// (TLS) or unix://, with its password kept out of every message."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +31,15 @@ def connect(url: str, kind: Any = redis.Redis, **options: Any) -> Any:
             "REDIS_URL is no address like redis://host:6379/0 or rediss://user:password@host:6379/0"
             " (percent-encode what is special in a password)"
         ) from None
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn what a client raises into CannotRun."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise CannotRun(explain(url, error)) from error
 
 
 def explain(url: str, error: Exception) -> str:

@@ -69,7 +69,7 @@ def read_lines(part: ByteRange, block_size: int) -> Iterator[Block]:
             # Without read-ahead: an object store is asked only for the bytes of the range.
             with fs.open(name, "rb", cache_type="none") as file:
                 yield range_block(file, part.start, part.stop)
-    except (*storage_errors(), EOFError, zlib.error) as error:
+    except storage_errors(EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
@@ -144,7 +144,7 @@ def array_elements(input_file: InputFile) -> Iterator[tuple[int, bytes]]:
                 if len(text) - start > LONGEST_ELEMENT:
                     break
         raise broken_array(input_file, number)
-    except (*storage_errors(), EOFError, zlib.error) as error:
+    except storage_errors(EOFError, zlib.error) as error:
         raise unreadable(input_file.path, error) from error
 
 

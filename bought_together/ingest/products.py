@@ -73,7 +73,7 @@ def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
                 if text.strip(b" \r\n") and not (number == 0 and is_header(text)):
                     yield number, offset, text.rstrip(b"\n").removesuffix(b"\r")
                 offset += len(line)
-    except (*storage_errors(), EOFError, zlib.error) as error:
+    except storage_errors(EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 

@@ -102,7 +102,7 @@ def flatten(
         "counts": {"transactions": total(tallies), "products": dict(product_counts)},
         "rejects": summarise(ranges, tallies, lines_before) + summarise_products(product_rejects),
     }
-    check(manifest, max_reject_fraction)
+    check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/rejects")
     make_current(lake_path, run, manifest)
     return manifest
 
@@ -202,7 +202,7 @@ def summarise(
     return list(reasons.values())
 
 
-def check(manifest: dict[str, Any], max_reject_fraction: float) -> None:
+def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: str) -> None:
     """Raise Refused or CannotRun when a run must not become current."""
     counts = manifest["counts"]["transactions"]
     read, touched = counts["records_read"], counts["records_touched"]

@@ -63,13 +63,15 @@ def counted_rows(
 
     Each step overwrites the arrays of the one before: use or copy them first.
     """
-    columns = invert(ends, items, low, high)
+    starts, behind, behind_ends = invert(ends, items, low, high)
     counts = np.zeros(product_count + 1, np.int32)
     touched = np.zeros(product_count // 64 + 1, np.uint64)
     rows = tuple(np.empty(max(ROWS, product_count), np.int32) for _ in PRODUCT_PAIRS)
     first = low
     while first < high:
-        size, first = count_rows(items, *columns, low, first, counts, touched, rows)
+        size, first = count_rows(
+            items, starts, behind, behind_ends, low, first, counts, touched, rows
+        )
         if size:
             yield tuple(column[:size] for column in rows)
 
@@ -109,8 +111,10 @@ def merge_range(
     number, _, _ = job
     pairs = occurrences = 0
     with TemporaryDirectory() as spill, pairs_writer(pairs_path(target, number)) as writer:
-        settings = {"threads": 1, "memory_limit": f"{memory}B", "temp_directory": spill}
-        with duckdb.connect(config=settings) as connection:
+        memory_limit = f"{memory}B"
+        with duckdb.connect(
+            config={"threads": 1, "memory_limit": memory_limit, "temp_directory": spill}
+        ) as connection:
             paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
             sign_in_for(connection, work)
             counted = connection.read_parquet([parquet_glob(path) for path in paths])

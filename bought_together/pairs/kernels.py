@@ -6,6 +6,7 @@ other, and basket b ends at `ends[b]`. The products are its columns (CSC).
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit, types
@@ -156,5 +157,6 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
 # A worker caches compiled kernels by an id, which is new in every process: the worker would compile
 # for seconds in each run. An id that follows from the code keeps the cache valid.
 VERSION = sha256(Path(__file__).read_bytes()).hexdigest()
-for kernel in (distinct_items, sort_baskets, invert, count_rows):
+KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows)
+for kernel in KERNELS:
     kernel._set_uuid(f"{kernel.__name__}-{VERSION}")

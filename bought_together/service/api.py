@@ -56,7 +56,9 @@ Limit = Annotated[
     int | None,
     Query(ge=1, le=MAX_LIMIT, description="At most this many, the best; all that there are."),
 ]
-NOT_MODIFIED = {304: {"description": "What the client holds is current (If-None-Match)."}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "What the client holds is current (If-None-Match)."}
+}
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No data, or the store is away; see Retry-After."}
 }

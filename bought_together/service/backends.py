@@ -7,7 +7,7 @@ version once and asks nothing else, so that no answer mixes two.
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 import pyarrow as pa
 import redis
@@ -33,9 +33,14 @@ class Unavailable(Exception):
 class Version(Protocol):
     """One version of all answers."""
 
-    name: str
-    built_at: datetime
-    catalogue: Catalogue
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def built_at(self) -> datetime: ...
+
+    @property
+    def catalogue(self) -> Catalogue: ...
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
         """Return the encoded answer of each product, None for a product that there is not.
@@ -47,7 +52,8 @@ class Version(Protocol):
 class Backend(Protocol):
     """Where versions come from."""
 
-    current: Version | None
+    @property
+    def current(self) -> Version | None: ...
 
     async def refresh(self) -> None:
         """Take up the newest version, if it is another; raises CannotRun and Unavailable."""
@@ -121,7 +127,7 @@ class VersionInRedis:
         for product_id, answer in zip(product_ids, found, strict=True):
             if answer is None and product_id in self.catalogue.rows:
                 raise Unavailable(f"{self.name} is no longer whole in Redis")
-        return found
+        return cast("list[bytes | None]", found)  # the client decodes nothing
 
 
 class RedisBackend:

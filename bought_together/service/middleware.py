@@ -34,12 +34,12 @@ class RequestMiddleware:
             await send(message)
 
         # The server leaves out the body of an answer to HEAD.
-        inner = scope | {"method": "GET"} if scope["method"] == "HEAD" else scope
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             await self.app(inner, receive, send_with_headers)
         finally:
             route = inner.get("route_path") or getattr(inner.get("route"), "path", "unmatched")
-            self.metrics.observe(route, status, time.perf_counter() - began)
+            self.metrics.observe(str(route), status, time.perf_counter() - began)
 
 
 class FastLane:

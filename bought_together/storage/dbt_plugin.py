@@ -1,7 +1,7 @@
 """Let dbt read the lake: a plugin of dbt-duckdb, named in profiles.yml.
 
-When dbt connects, it signs DuckDB in to the lake's object store, if any, and mounts the lake's
-current run, so that every dbt command works on a fresh warehouse.
+It signs DuckDB in to the object store that LAKE_PATH is in, if any, and mounts the lake's current
+run when dbt connects, so that every dbt command works on a fresh warehouse.
 """
 
 import os
@@ -14,13 +14,13 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
-from bought_together.errors import CannotRun, describe
+from bought_together.errors import CannotRun, describe, storage_errors
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store, storage_errors
+from bought_together.storage.filesystem import is_object_store
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.mount import is_mounted, mount_lake
 
-# These commands read the lake's current run. All others show what was built, so they read the run
+# These commands read the lake's current run; all others look at what was built, and so at the run
 # that it was built from.
 COMMANDS_THAT_BUILD = ("build", "run")
 
@@ -46,7 +46,7 @@ class Plugin(BasePlugin):
                 self.is_mounted = True
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Sign in before each model and test: a role's credentials may expire during a build."""
+        """Sign in again before each model and test: a build may outlast a role's credentials."""
         if self.login:
             with as_dbt_error():
                 self.login.sign_in(cursor)

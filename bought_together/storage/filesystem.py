@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
-from bought_together.errors import CannotRun, describe
+from bought_together.errors import CannotRun, describe, storage_errors
 
 S3_CONNECT_SECONDS = 5
 S3_READ_SECONDS = 60
@@ -46,7 +46,7 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return fs, name
     try:
         fs.connect()  # checks the settings, sends nothing
-    except (*storage_errors(), ValueError) as error:
+    except storage_errors(ValueError) as error:
         raise CannotRun(f"cannot use {path}: {describe(error)}") from error
     if not name:
         raise CannotRun(f"{path} names no bucket")
@@ -70,20 +70,6 @@ def full_name(fs: fsspec.AbstractFileSystem, name: str) -> str:
     return fs.unstrip_protocol(name)
 
 
-def storage_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of reading and writing, for an except clause.
-
-    The S3 client raises its own when nothing answers, there are no credentials or an answer breaks
-    off. Its modules count only when something else has imported them.
-    """
-    botocore, aiohttp = sys.modules.get("botocore.exceptions"), sys.modules.get("aiohttp")
-    return (
-        OSError,
-        *((botocore.BotoCoreError,) if botocore else ()),
-        *((aiohttp.ClientError,) if aiohttp else ()),
-    )
-
-
 @contextmanager
 def only_warn(what: str) -> Iterator[None]:
     """Print a storage error as a warning on standard error, and carry on."""
@@ -98,6 +84,15 @@ def make_folder(path: str) -> None:
     fs, name = locate(path)
     if not is_object_store(path):
         fs.makedirs(name, exist_ok=True)
+
+
+@contextmanager
+def cannot(what: str) -> Iterator[None]:
+    """Turn a failure to read or write into CannotRun, which says what could not be done."""
+    try:
+        yield
+    except storage_errors() as error:
+        raise CannotRun(f"cannot {what}: {describe(error)}") from error
 
 
 def remove_tree(path: str) -> None:

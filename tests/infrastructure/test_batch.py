@@ -309,7 +309,7 @@ OTHERS = [
 
 def test_what_is_published_is_counted(deployed: Deployment, aws: Aws) -> None:
     assert lines_counted(aws, deployed, [*OTHERS, EXPORTED, PUBLISHED]) == [PUBLISHED]
-    assert 'f"published  {published.version}: {products:,} products in ' in PUBLISH.read_text()
+    assert 'f"published  {export.version}: {products:,} products in ' in PUBLISH.read_text()
 
 
 def test_without_a_cache_the_export_is_counted(fresh: Deployment, aws: Aws) -> None:

@@ -1,7 +1,7 @@
 """A Dask cluster flattens to the same lake as this machine's threads, or says in one line why not.
 
-The cluster is one scheduler and one worker, processes of their own on 127.0.0.1, in a folder where
-nothing of the project can be imported: what the tasks need has to travel with them.
+The cluster is one scheduler and one worker, processes of their own on 127.0.0.1, which cannot
+import our package: what the tasks need has to travel with them.
 """
 
 import gzip
@@ -9,30 +9,41 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 from click.testing import CliRunner
 
 from bought_together import dask_tasks
+from bought_together.ingest.run import flatten as flatten_in_process
+from bought_together.pairs.run import count_pairs
 from scripts.flatten import main
 from tests.support import ROOT
-from tests.support.cluster import dask, scheduler
+from tests.support.cluster import dask, scheduler, with_another_version, without_package
+from tests.support.processes import PATIENCE
 from tests.support.shop import Shop
 
 # Small blocks, so that there are many tasks and a record lies across the end of most.
 BLOCK_SIZE = 4096
 
 
+@contextmanager
+def cluster(folder: Path, packages: Path | None = None) -> Iterator[str]:
+    """Run a scheduler that has one worker; yields its address."""
+    options = ["--no-nanny", "--nthreads", 2]
+    with (
+        scheduler(folder) as address,
+        dask(folder, "worker", address, *options, packages=packages),
+    ):
+        yield address
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a scheduler that has one worker."""
-    folder = tmp_path_factory.mktemp("cluster")
-    with ExitStack() as stack:
-        address = stack.enter_context(scheduler(folder))
-        options = ["--no-nanny", "--nthreads", 2]
-        stack.enter_context(dask(folder, "worker", address, *options))
+    with cluster(tmp_path_factory.mktemp("cluster")) as address:
         yield address
 
 
@@ -97,6 +108,45 @@ def test_a_cluster_gives_the_same_lake_as_threads(shop, address):
     together = flatten(shop, TRANSACTIONS=files, DASK_SCHEDULER=address)
     assert (together.returncode, together.stderr) == (0, "")
     assert lake_of(shop) == (manifest, tables)
+
+
+@pytest.mark.parametrize("packages", [without_package, with_another_version])
+def test_workers_run_this_package_whatever_they_have(shop, tmp_path, packages):
+    """It travels with the tasks: the workers need none, and another version does no harm there."""
+    write_inputs(shop)
+
+    def flatten_and_count(scheduler: str | None = None) -> tuple[Any, Any]:
+        inputs = map(str, (shop.transactions, shop.products, shop.lake))
+        flatten_in_process(*inputs, scheduler, max_reject_fraction=1, block_size=BLOCK_SIZE)
+        count_pairs(str(shop.lake), scheduler)
+        return lake_of(shop), shop.counted_table("product_pairs")
+
+    lake, pairs = flatten_and_count()
+    assert len(pairs) > 100
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with cluster(folder, packages(folder)) as address:
+        assert_package_fails(address)
+        assert flatten_and_count(address) == (lake, pairs)
+
+
+def assert_package_fails(address: str) -> None:
+    """On the worker, our package cannot be imported, or not be used."""
+
+    def use() -> str:
+        try:
+            from bought_together.errors import describe
+
+            return describe(OSError())
+        except (ImportError, RuntimeError) as error:
+            return str(error)
+
+    with distributed.Client(address, set_as_default=False) as client:
+        said = client.submit(use, pure=False).result(PATIENCE)
+    assert said in {
+        "No module named 'bought_together'",
+        "another version: bought_together.errors.describe",
+    }
 
 
 def test_paths_relative_to_here_mean_the_same_on_a_worker(shop, address):

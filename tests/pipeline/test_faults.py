@@ -1,19 +1,18 @@
 """Whatever dies, fills up or stands in the way: readers keep the last good table, runs recover.
 
 A program is killed (SIGKILL, as the kernel does when memory is short) once a condition says that it
-is in the middle of its work: a file of its run appeared, dbt logged that a model began, the first
-bytes of the export arrived. No test waits for a time to pass.
+is in the middle of its work: a file of its run appeared, dbt logged that a model began, a build is
+about to move the pointer. No test waits for a time to pass.
 """
 
 import json
 import os
 import re
-import select
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,14 @@ from bought_together.storage.lake import RUN_TIME_FORMAT, RUNS_KEPT, new_run, pr
 from scripts import flatten
 from tests.support import ROOT
 from tests.support.processes import (
+    PATIENCE,
     QUICK_POLL,
     assert_one_line,
     ended_within,
     kill_when,
     program,
     start,
+    wait_until,
 )
 from tests.support.shop import Shop
 
@@ -52,9 +53,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def published(shop: Shop) -> tuple[bytes, bytes, int]:
-    """Return what readers of the lake see; the last number tells a file written anew."""
-    current, export = shop.lake / "current.json", shop.export
-    return current.read_bytes(), export.read_bytes(), export.stat().st_mtime_ns
+    """Return what readers of the lake see; the last number tells a pointer written anew."""
+    current, pointer = shop.lake / "current.json", shop.lake / "published.json"
+    return current.read_bytes(), shop.export.read_bytes(), pointer.stat().st_mtime_ns
 
 
 def look_up(shop: Shop, *product_ids: str) -> str:
@@ -68,7 +69,7 @@ class FirstExport:
     """A shop whose first export was killed half-way and whose second one was watched."""
 
     shop: Shop
-    half: bytes  # what the killed export had written
+    half: set[str]  # the files that the killed build left in its folder
     found_after_kill: set[str]
     lookup_after_kill: Any
     seen: set[int | str | None]  # rows of the table at an instant; None: there was no table
@@ -85,22 +86,35 @@ def first_export(tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path) -> 
     return FirstExport(shop, half, found, lookup, watch_export(shop))
 
 
-def kill_during_export(shop: Shop) -> bytes:
-    """Kill `dbt build` while it writes the export's temporary file; returns what it had written.
+def hold_build(shop: Shop) -> tuple[Shop, Path]:
+    """Return the shop with a project whose builds wait before they move the pointer, and the named
+    pipe that they wait for."""
+    held = replace(shop)
+    held.copy_project()
+    gate = held.project / "gate"
+    os.mkfifo(gate)
+    publish = held.project / "macros" / "publish.sql"
+    before, moves, after = publish.read_text().partition("{%- set answer = call_function('finish")
+    waits = f"{{%- do run_query(\"from read_csv('{gate}', columns = {{'line': 'varchar'}})\") -%}}"
+    publish.write_text(f"{before}{waits}\n{moves}{after}")
+    return held, gate
 
-    A named pipe takes that file's place: it says when the first bytes arrive, and holds the writer
-    up when it is full, long before the table is complete.
-    """
-    temporary = shop.lake / f"tmp_{shop.export.name}"
-    os.mkfifo(temporary)
-    pipe = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK)
-    process = start(shop, DBT_BUILD)
-    kill_when(process, lambda: select.select([pipe], [], [], QUICK_POLL)[0])
-    with open(pipe, "rb") as file:
-        half = file.read()
-    temporary.unlink()
-    temporary.write_bytes(half)
-    return half
+
+def waiting_at(gate: Path) -> int | None:
+    """Return the gate, open to write, when a build waits for it; it goes on when that is closed."""
+    try:
+        return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # nobody reads
+        return None
+
+
+def kill_during_export(shop: Shop) -> set[str]:
+    """Kill `dbt build` when all tables are written, before the pointer moves."""
+    held, gate = hold_build(shop)
+    kill_when(start(held, DBT_BUILD), lambda: waiting_at(gate))
+    shutil.rmtree(held.project)
+    (folder,) = (shop.lake / "published").iterdir()
+    return {path.name for path in folder.iterdir()}
 
 
 def watch_export(shop: Shop) -> set[int | str | None]:
@@ -131,20 +145,21 @@ def built(first_export: FirstExport, tmp_path: Path) -> Shop:
 
 
 def test_first_export_killed_half_way_leaves_no_table(first_export):
-    assert first_export.half.startswith(b"PAR1")
-    assert first_export.found_after_kill == {
-        "current.json",
-        "runs",
-        "tmp_product_recommendations.parquet",
-    }
-    assert_one_line(first_export.lookup_after_kill, 2, first_export.shop.export, "make build")
+    assert first_export.half == {"product_recommendations.parquet", "products.parquet"}
+    assert first_export.found_after_kill == {"current.json", "published", "runs"}
+    pointer = first_export.shop.lake / "published.json"
+    assert_one_line(first_export.lookup_after_kill, 2, pointer, "make build")
 
 
 def test_next_export_is_seen_whole_or_not_at_all(first_export):
     shop = first_export.shop
     assert first_export.seen == {None, len(shop.recommendations())}
-    assert len(first_export.half) < shop.export.stat().st_size
-    assert {path.name for path in shop.lake.iterdir()} == {"current.json", "runs", shop.export.name}
+    assert {path.name for path in shop.lake.iterdir()} == {
+        "current.json",
+        "published",
+        "published.json",
+        "runs",
+    }
     assert '"rank": 5' in look_up(shop, "0000")
 
 
@@ -207,7 +222,7 @@ def test_killed_flatten_changes_nothing_for_readers(built, pattern):
 def test_failing_data_test_publishes_nothing(built):
     before = published(built)
     built.copy_project()
-    wrong = built.project / "tests" / "assert_something_is_wrong.sql"
+    wrong = built.project / "tests" / "dbt" / "assert_something_is_wrong.sql"
     wrong.write_text("select 1 as wrong\n")
     finished = built.dbt("--quiet", "build")
     assert finished.returncode == 1, finished.stdout
@@ -217,7 +232,8 @@ def test_failing_data_test_publishes_nothing(built):
 
 def test_only_a_whole_build_publishes(built):
     """Everything in the warehouse is good, and nothing but a build of all of it may publish."""
-    built.export.unlink()
+    pointer = built.lake / "published.json"
+    pointer.unlink()
     commands = [
         "run",
         "test",
@@ -235,7 +251,7 @@ def test_only_a_whole_build_publishes(built):
             print(command, outcome.success, os.path.exists(sys.argv[1]), sep=": ")
     """
     finished = subprocess.run(
-        [sys.executable, "-c", run_each, built.export, *commands],
+        [sys.executable, "-c", run_each, pointer, *commands],
         cwd=ROOT,
         env=built.environment(),
         capture_output=True,
@@ -244,6 +260,27 @@ def test_only_a_whole_build_publishes(built):
     )
     lines = [line for line in finished.stdout.splitlines() if line.endswith((": True", ": False"))]
     assert lines == [f"{command}: True: False" for command in commands], finished.stderr
+
+
+def test_a_slow_build_of_an_older_run_does_not_replace_a_newer_one(built):
+    held, gate = hold_build(built)
+    slow = subprocess.Popen(
+        [*map(str, DBT_BUILD), "--quiet"],
+        cwd=held.project,
+        env=held.environment(DUCKDB_PATH=built.folder / "slow.duckdb"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    opened = wait_until(lambda: waiting_at(gate), "the slow build at its gate")
+    built.write_random(seed=2)
+    built.build()
+    newer, before = built.published.name, published(built)
+    os.close(opened)
+    told, _ = slow.communicate(timeout=PATIENCE)
+    assert slow.returncode == 0
+    assert f"Nothing published: {newer}, published in the meantime, is newer" in told
+    assert published(built) == before
 
 
 DISK = """
@@ -447,21 +484,17 @@ def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):
     assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT
 
 
-def test_nothing_is_removed_while_the_export_cannot_be_read(shop, monkeypatch, capsys):
-    """It names a run that must stay; the new run is current all the same."""
+def test_old_runs_that_cannot_be_removed_are_a_warning(shop, monkeypatch, capsys):
+    """The new run is current all the same."""
 
     def away(_: object) -> None:
         raise PermissionError("away")
 
     shop.write_random(seed=1, products=10)
-    inputs = [str(path) for path in (shop.transactions, shop.products, shop.lake)]
-    flatten_in_process(*inputs)
-    shop.export.write_bytes(b"")
-    monkeypatch.setattr("bought_together.storage.lake.pq.read_metadata", away)
-    for _ in range(RUNS_KEPT + 1):
-        manifest = flatten_in_process(*inputs)
-    assert shop.manifest()["run"] == manifest["run"]
-    assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT + 2
+    monkeypatch.setattr("bought_together.storage.lake.remove_tree", away)
+    runs = [flatten_here(shop) for _ in range(RUNS_KEPT + 1)]
+    assert shop.manifest()["run"] == runs[-1]
+    assert {path.name for path in (shop.lake / "runs").iterdir()} == set(runs)
     assert (
         "warning: old runs could not be removed: PermissionError: away" in capsys.readouterr().err
     )

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bought_together.samples.simulated import BASKETS_IN_BLOCK, Shop, generate, main
+from bought_together.samples import simulated
+from bought_together.samples.simulated import BASKETS_IN_BLOCK, Shop, generate
+from scripts.generate import main
 
 SMALL = {"products": 500, "themes": 20}
 DATE = re.compile(r"\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d")
@@ -179,7 +181,7 @@ def test_a_run_cut_short_leaves_the_old_file(tmp_path, monkeypatch):
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("generate.to_json_lines", interrupted)
+    monkeypatch.setattr(simulated, "to_json_lines", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(Shop(**SMALL), 20, tmp_path)
     assert read_transactions(tmp_path) == before

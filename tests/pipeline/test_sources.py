@@ -364,7 +364,7 @@ def test_an_element_is_whole_wherever_the_reading_stops(tmp_path, monkeypatch, e
 
 
 def test_an_array_of_many_elements_is_written_in_parts_and_loses_none(shop, monkeypatch):
-    monkeypatch.setattr("ingest.ARRAY_ELEMENTS_A_PART", 3)
+    monkeypatch.setattr("bought_together.ingest.run.ARRAY_ELEMENTS_A_PART", 3)
     shop.transactions.write_bytes(ARRAY[:-1] + b", null, null" + b"]")
     counts = flatten_shop(shop)
     assert (counts["records_read"], counts["records_rejected"]) == (10, 2)

@@ -11,7 +11,8 @@ from benchmarks.service.asking import Failed, Tally, ask, versions_in
 from benchmarks.service.outcome import Run, bars_of, rows_of
 from benchmarks.service.simulated import replace_export, version_of_name, write_version
 from benchmarks.service.wrk import Load
-from bought_together.export.read import answer, names_of, read_published, recommendations_of
+from bought_together.export.lookup import names_of, recommendations_of
+from bought_together.export.read import answer, read_export
 from tests.support import ROOT
 
 PRODUCTS = 1_000
@@ -25,13 +26,13 @@ def versions(tmp_path_factory):
     found = []
     for number in (1, 2):
         replace_export(lake, write_version(lake, PRODUCTS, number))
-        published = read_published(str(lake))
-        names = names_of(published)
+        export = read_export(str(lake))
+        names = names_of(export)
         answers = {
             product_id: answer(product_id, names[product_id], recommendations)
-            for product_id, recommendations in recommendations_of(published)
+            for product_id, recommendations in recommendations_of(export).items()
         }
-        found.append((published.version, answers))
+        found.append((export.version, answers))
     return found
 
 

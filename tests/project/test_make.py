@@ -10,11 +10,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.support import ROOT
+from tests.support.exports import write_build
 from tests.support.shop import Shop
 
 # No slash, which parts folders, and no comma, which parts input files.
@@ -47,16 +46,11 @@ def make(shop: Shop, *arguments: str, text: str = "", **settings: object) -> Any
 def odd_lake(shop: Shop) -> Path:
     """A lake in a folder with an odd name; its table has a recommendation for an odd product."""
     lake = shop.folder / ODD / ODD
-    lake.mkdir(parents=True)
-    rows = {
-        "product_id": [ODD, "-x"],
-        "recommendation_rank": pa.array([1, 1], pa.int32()),
-        "recommended_product_id": ["answer to odd", "answer to dash"],
-        "recommended_product_name": ["Odd", "Dash"],
-        "recommended_category_code": ["", ""],
-        "copurchase_count": [2, 1],
-    }
-    pq.write_table(pa.table(rows), lake / "product_recommendations.parquet")
+    rows = [
+        (ODD, 1, "answer to odd", "Odd", "", 2),
+        ("-x", 1, "answer to dash", "Dash", "", 1),
+    ]
+    write_build(lake, rows, [])
     return lake
 
 

@@ -8,6 +8,7 @@ free, and a table that is whole.
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from click.testing import CliRunner
 from bought_together.storage.lake import RUNS_KEPT
 from scripts.recommend import main
 from tests.support import ROOT
-from tests.support.exports import write_export_alone
+from tests.support.exports import write_export
 from tests.support.shop import Shop
 
 ROWS = [
@@ -31,13 +32,13 @@ ROWS = [
     ("", 1, "011", "Milk", "M", 1),
 ]
 PATIENCE = 60  # seconds after which a program that does not leave fails the test
-PRODUCTS = ["011\tM\tMilk", "11\tM\tMilk, skimmed", "lonely\tM\tTruffles"]
+LISTED = [("011", "M", "Milk"), ("11", "M", "Milk, skimmed"), ("lonely", "M", "Truffles")]
 
 
 @pytest.fixture
 def shop(shop: Shop) -> Shop:
     """A shop whose table was written by hand; there is no warehouse and no run of the lake."""
-    write_export_alone(shop, ROWS)
+    write_export(shop, ROWS, LISTED, compression="none")
     return shop
 
 
@@ -143,11 +144,8 @@ def test_product_without_a_recommendation_is_told_in_one_line(shop):
     assert finished.stdout == "No recommendations for nobody.\n"
 
 
-def test_products_are_named_where_the_lake_knows_them(shop):
+def test_products_are_named_where_they_are_listed(shop):
     """Also a product that nobody bought with another: it is in the list, not in the table."""
-    shop.write([["011", "11"]], [])
-    shop.write_products(PRODUCTS)
-    assert shop.run("flatten").returncode == 0
     finished = recommend(shop, "--json", "011", "lonely", "nobody")
     names = [json.loads(line)["product_name"] for line in finished.stdout.splitlines()]
     assert names == ["Milk", "Truffles", None]
@@ -224,14 +222,16 @@ class Terminal:
 
 
 def test_no_table_is_one_line(shop):
-    shop.export.unlink()
-    assert_cannot_run(recommend(shop, "011"), shop.export, "make build")
+    pointer = shop.lake / "published.json"
+    pointer.unlink()
+    assert_cannot_run(recommend(shop, "011"), pointer, "make build")
     assert shop.run("recommend", "011").returncode == 2
 
 
 def test_no_table_is_told_before_any_question(shop):
-    shop.export.unlink()
-    assert_cannot_run(recommend(shop), shop.export)
+    pointer = shop.lake / "published.json"
+    pointer.unlink()
+    assert_cannot_run(recommend(shop), pointer)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 4, 100, -9, -1])
@@ -267,29 +267,35 @@ def test_folder_that_is_a_file_is_one_line(shop, tmp_path):
 
 
 def test_table_with_no_rows_answers_with_empty_lists(shop):
-    write_export_alone(shop, [])
+    write_export(shop, [], LISTED)
     assert look_up(shop, "011") == {"011": []}
     assert ask(shop, b"011\n").returncode == 0
 
 
-def test_products_that_cannot_be_named_are_still_answered(shop):
-    (shop.lake / "current.json").write_text('{"run": ')
-    assert look_up(shop, "11") == {"11": [[1, "011", "Milk", "M", 3_000_000_000]]}
-    (shop.lake / "current.json").write_text('{"run": "of long ago"}')
-    assert look_up(shop, "11") == {"11": [[1, "011", "Milk", "M", 3_000_000_000]]}
+@pytest.mark.parametrize("content", ["", '{"build": ', "[]", "{}", '{"build": 7}'])
+def test_a_damaged_pointer_is_one_line(shop, content):
+    pointer = shop.lake / "published.json"
+    pointer.write_text(content)
+    assert_cannot_run(recommend(shop, "011"), pointer)
 
 
-def test_names_are_kept_while_the_table_needs_them(shop, tmp_path):
-    """Flattened again and again without a build: the published run is not among those pruned."""
-    shop.export.unlink()
+def test_products_that_cannot_be_read_are_one_line_and_not_left_out(shop):
+    products = shop.published / "products.parquet"
+    products.write_bytes(products.read_bytes()[:-9])
+    assert_cannot_run(recommend(shop, "011"), products)
+
+
+def test_names_are_those_of_the_build_also_after_many_newer_runs(shop):
+    """Flattened again and again without a build: the lookup needs nothing of the build's run."""
+    shutil.rmtree(shop.lake)
     shop.write([["011", "11"], ["11", "12"]], [])
-    shop.write_products(PRODUCTS)
+    shop.write_products(f"{product}\t{category}\t{name}" for product, category, name in LISTED)
     shop.build()
-    published = shop.run_folder
-    shop.write_products(line.replace("Milk", "Renamed") for line in PRODUCTS)
+    built = shop.run_folder
+    shop.write_products(f"{product}\t{category}\tRenamed" for product, category, _ in LISTED)
     for _ in range(RUNS_KEPT + 1):
         assert shop.run("flatten").returncode == 0
-    assert published.exists()
+    assert not built.exists()
     finished = recommend(shop, "--json", "011")
     assert json.loads(finished.stdout)["product_name"] == "Milk"
 

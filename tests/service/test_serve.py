@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 
-from tests.support.exports import LISTED, ROWS, damage, write_export
+from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
 from tests.support.processes import PATIENCE, free_port, wait_until
 from tests.support.service import Service, publish, running
 from tests.support.shop import Shop
@@ -104,11 +104,11 @@ def test_new_builds_are_taken_up_and_damaged_ones_left(lake):
         service.wait_for_version("20260101T")
         write_export(lake, ROWS, LISTED, build=2)
         service.wait_for_version("20260102T")
-        damage(lake, "half")
+        write_damaged_export(lake, "half", build=3)
         wait_until(lambda: service.lines("ERROR"), "a line about the damaged export")
         assert service.version().startswith("20260102T")
-        write_export(lake, ROWS, LISTED, build=3)
-        service.wait_for_version("20260103T")
+        write_export(lake, ROWS, LISTED, build=4)
+        service.wait_for_version("20260104T")
         assert len(service.lines("ERROR")) == 1
 
 

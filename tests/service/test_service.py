@@ -5,7 +5,6 @@ come in as an HTTP server would hand them over, without a network.
 """
 
 import asyncio
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from starlette.testclient import TestClient
 from bought_together.service.backends import LakeBackend, Unavailable
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
-from tests.support.exports import LISTED, ROWS, damage, write_export, write_product_list
+from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
 from tests.support.service import path_of, serving
 from tests.support.shop import Shop
 
@@ -271,39 +270,38 @@ def test_an_unchanged_export_is_not_read_again(shop, client):
 def test_damaged_export_is_one_line_and_the_old_answers_stay(shop, client, caplog, how):
     caplog.set_level("INFO")
     backend = client.app.state.backend
-    damage(shop, how)
+    damaged = write_damaged_export(shop, how)
     caplog.clear()
     problem = asyncio.run(refresh(backend, None))
     assert asyncio.run(refresh(backend, problem)) == problem
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     message = caplog.records[0].getMessage()
-    assert str(shop.export) in message and "still serving 20260101T" in message
+    assert str(damaged) in message and "still serving 20260101T" in message
     assert "\n" not in message
     assert client.get(path_of("11")).json()["product_name"] == "Milk, skimmed"
     assert client.get("/readyz").status_code == 200
-    if how == "folder":
-        shop.export.rmdir()
-    write_export(shop, ROWS, LISTED, build=2)
+    write_export(shop, ROWS, LISTED, build=3)
     caplog.clear()
     assert asyncio.run(refresh(backend, problem)) is None
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert client.get("/readyz").json()["version"].startswith("20260102T")
+    assert client.get("/readyz").json()["version"].startswith("20260103T")
 
 
-def test_without_the_product_list_the_names_are_those_of_the_table(shop, client):
-    (shop.lake / "runs/run-1/products/part-00000.parquet").unlink()
-    with serving(LakeBackend(str(shop.lake))) as client:
-        assert client.get(path_of("011")).json()["product_name"] == "Milk"
-        assert client.get(path_of("11")).json()["product_name"] is None
-        assert search(client, "tea") == ["0012"]
-
-
-def test_names_are_those_of_the_build_also_after_the_next_flatten(shop, client):
-    """A newer run of the lake, not built yet, changes no answer."""
-    write_product_list(shop, [("011", "X", "Renamed")], "run-2")
-    (shop.lake / "current.json").write_text(json.dumps({"run": "run-2"}))
-    with serving(LakeBackend(str(shop.lake))) as client:
-        assert client.get(path_of("011")).json()["product_name"] == "Milk"
+def test_products_that_cannot_be_read_for_a_moment_are_never_left_out(shop, client, caplog):
+    """One failed read once served the products of the table alone, for good, as that version."""
+    backend = client.app.state.backend
+    products = write_export(shop, ROWS, LISTED, build=2) / "products.parquet"
+    content = products.read_bytes()
+    products.unlink()
+    problem = asyncio.run(refresh(backend, None))
+    assert str(products) in problem
+    assert client.get("/readyz").json()["version"].startswith("20260101T")
+    products.write_bytes(content)
+    assert asyncio.run(refresh(backend, problem)) is None
+    ready = client.get("/readyz").json()
+    assert ready["version"].startswith("20260102T")
+    assert ready["products"] == len(LISTED) + 1  # and the one that is sold but not listed
+    assert client.get(path_of("lonely")).json()["product_name"] == "Truffles"
 
 
 class Away:

@@ -7,7 +7,7 @@ import pytest
 
 from bought_together.errors import Refused
 from bought_together.export.redis_versions import CURRENT_KEY, key
-from scripts import smoke
+from bought_together.service import smoke
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, free_port
 from tests.support.service import publish, running

@@ -47,8 +47,13 @@ LISTED = [
 ]
 
 
-def write_export(
-    shop: Shop,
+def write_export(shop: Shop, *tables: Any, **options: Any) -> Path:
+    """Publish a build to the shop's lake by hand, as write_build does."""
+    return write_build(shop.lake, *tables, **options)
+
+
+def write_build(
+    lake: Path,
     rows: list[tuple[Any, ...]],
     listed: list[tuple[str, str, str]],
     build: int = 1,
@@ -59,7 +64,7 @@ def write_export(
     Builds are a day apart. `options` go to the writer of the recommendations.
     """
     name = f"202601{build:02d}T030000Z-{build:08x}"
-    folder = shop.lake / "published" / name
+    folder = lake / "published" / name
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(as_table(rows, EXPORT), folder / "product_recommendations.parquet", **options)
     sold = {row[0] for row in rows}
@@ -76,9 +81,9 @@ def write_export(
         "built_at": f"2026-01-{build:02d}T03:00:00+00:00",
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    unfinished = shop.lake / "published.json.new"
+    unfinished = lake / "published.json.new"
     unfinished.write_text(json.dumps(manifest))
-    os.replace(unfinished, shop.lake / "published.json")
+    os.replace(unfinished, lake / "published.json")
     return folder
 
 

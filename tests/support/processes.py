@@ -44,7 +44,7 @@ def start(shop: Shop, command: list[Any], **settings: object) -> subprocess.Pope
     """Start a program on the shop; its output goes nowhere."""
     return subprocess.Popen(
         list(map(str, command)),
-        cwd=ROOT,
+        cwd=shop.project,
         env=shop.environment(**settings),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -133,7 +133,9 @@ class Shop:
         """Use a copy of the project, for tests that change the project itself."""
         self.project, self.dbt_folder = self.folder / "project", self.folder
         for name in ("models", "macros", "scripts", "seeds", "tests"):
-            shutil.copytree(ROOT / name, self.project / name)
+            shutil.copytree(
+                ROOT / name, self.project / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for name in ("dbt_project.yml", "profiles.yml"):
             shutil.copy(ROOT / name, self.project / name)
 

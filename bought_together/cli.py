@@ -1,0 +1,89 @@
+"""What the programs share: the options that several of them have, and their exit statuses.
+
+A program imports the rest of the package inside its command: `--help` answers at once, and a
+library that cannot be imported ends the program as any other defect does.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from bought_together.errors import CannotRun, Refused, describe, storage_errors
+
+REFUSED = 1  # the data was read and refused
+CANNOT_RUN = 2  # something is missing, unreadable, unreachable or full
+DEFECT = 70  # of the program; Python's own status would be 1, which says that the data was refused
+INTERRUPTED = 130  # by Ctrl-C, as shells say it; click's own status would be 1
+
+DEFAULT_LAKE = "data/lake"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Program(click.Command):
+    """A command that ends with one line and the exit status of what went wrong.
+
+    An error that a user cannot mend is a defect, which ends with its call stack.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends the program: an option was wrong, or the output's reader is gone
+        except Refused as error:
+            stop(str(error), REFUSED)
+        except CannotRun as error:
+            stop(str(error), CANNOT_RUN)
+        except storage_errors() as error:
+            stop(describe(error), CANNOT_RUN)
+        except KeyboardInterrupt:
+            stop("interrupted", INTERRUPTED)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(DEFECT)
+
+
+def stop(message: str, status: int) -> NoReturn:
+    """End the program with one line on standard error."""
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+def program(function: Callable[..., Any]) -> Program:
+    """Make a function a program whose `--help` shows the default of every option."""
+    settings = {"show_default": True}
+    return click.command(cls=Program, context_settings=settings)(function)
+
+
+def lake_path_option(function: Function) -> Function:
+    return click.option(
+        "--lake-path",
+        envvar="LAKE_PATH",
+        default=DEFAULT_LAKE,
+        show_envvar=True,
+        help="Folder of the lake, on a disk or in an object store (s3://bucket/folder).",
+    )(function)
+
+
+def scheduler_option(function: Function) -> Function:
+    return click.option(
+        "--scheduler",
+        envvar="DASK_SCHEDULER",
+        show_envvar=True,
+        help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
+    )(function)
+
+
+def workers_option(function: Function) -> Function:
+    return click.option(
+        "--workers",
+        envvar="DASK_WORKERS",
+        default=1,
+        type=click.IntRange(min=1),
+        show_envvar=True,
+        help="Workers of the scheduler to wait for before the work begins.",
+    )(function)

@@ -1,0 +1,75 @@
+"""Compare the answers of a running service with what the lake holds."""
+
+import http.client
+import json
+import time
+import urllib.request
+from itertools import zip_longest
+from typing import Any
+from urllib.parse import urlencode
+
+from bought_together.errors import CannotRun, Refused
+from bought_together.export.lookup import names_of, recommendations_of
+from bought_together.export.read import answer, read_export
+
+PRODUCTS_A_REQUEST = 50
+TIMEOUT_SECONDS = 10
+RETRY_SECONDS = 0.5
+
+Answer = dict[str, Any]
+
+
+def expected_answers(lake_path: str, count: int) -> tuple[str, list[Answer]]:
+    """Return the version that a lake holds, and its answers for `count` products, evenly spread.
+
+    Raises CannotRun when there is no export or it cannot be read.
+    """
+    export = read_export(lake_path)
+    names = names_of(export)
+    rows = list(recommendations_of(export).items())
+    chosen = rows[:: max(1, -(-len(rows) // count))]
+    expected = [
+        answer(product_id, names.get(product_id), recommendations)
+        for product_id, recommendations in chosen
+    ]
+    # Of an export without a row there is at least this to ask.
+    return export.version, expected or [answer("no product at all", None, [])]
+
+
+def compare(url: str, version: str, expected: list[Answer], deadline: float) -> None:
+    """Ask for all expected answers, some at a time.
+
+    Until the deadline (of time.monotonic) a service that does not answer, or does so from another
+    version, is asked again. Raises CannotRun after that, and Refused for an answer that differs.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise CannotRun(f"SERVICE_URL {url} is no address like http://host:8000")
+    url = url.rstrip("/")
+    for start in range(0, len(expected), PRODUCTS_A_REQUEST):
+        some = expected[start : start + PRODUCTS_A_REQUEST]
+        for wanted, got in zip_longest(some, ask(url, version, some, deadline)):
+            if wanted is None or wanted != got:
+                raise Refused(
+                    f"{url} and the lake differ on product {(wanted or got)['product_id']}:"
+                    f" served {json.dumps(got, ensure_ascii=False)},"
+                    f" expected {json.dumps(wanted, ensure_ascii=False)}"
+                )
+
+
+def ask(url: str, version: str, some: list[Answer], deadline: float) -> list[Answer]:
+    """Return what the service answers for these products, from this version."""
+    query = urlencode([("product_id", wanted["product_id"]) for wanted in some])
+    while True:
+        try:
+            with urllib.request.urlopen(
+                f"{url}/v1/recommendations?{query}", timeout=TIMEOUT_SECONDS
+            ) as response:
+                served = response.headers.get("X-Data-Version")
+                if served == version:
+                    return json.load(response)["products"]
+                problem = f"serves version {served}, not {version}, which the lake holds"
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            problem = f"does not answer: {getattr(error, 'reason', None) or error}"
+        if time.monotonic() > deadline:
+            raise CannotRun(f"{url} {problem}")
+        time.sleep(RETRY_SECONDS)
