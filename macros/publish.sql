@@ -77,7 +77,7 @@
 
 
 {% macro call_function(name, facts) %}
-    {#- What a function of bought_together/export/dbt_plugin.py answers; its error ends the build. -#}
+    {#- What a function of bought_together/export/dbt_plugin.py returns; an error ends the build. -#}
     {%- set answer = fromjson(
         run_query("select " ~ name ~ "(" ~ literal(tojson(facts)) ~ ")").rows[0][0]
     ) -%}

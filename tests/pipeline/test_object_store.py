@@ -29,7 +29,6 @@ from tests.support.processes import PATIENCE, assert_one_line, program, wait_unt
 from tests.support.service import publish, running
 from tests.support.shop import Shop
 
-EXPORT = "product_recommendations.parquet"
 SAMPLE = {name: (ROOT / f"data/{name}.txt").read_bytes() for name in ("transactions", "products")}
 
 
@@ -73,7 +72,7 @@ class RemoteShop(Shop):
         return self.store.get(f"{self.lake_name}/current.json")
 
     def export_rows(self) -> list[dict[str, Any]]:
-        return self.store.rows(f"{self.lake_name}/{EXPORT}")
+        return self.store.export_rows(self.lake_name)
 
 
 @pytest.fixture
@@ -191,7 +190,7 @@ def test_answers_that_break_off_are_one_line(shop):
             "recommend", "1", LAKE_PATH="s3://shop/lake", AWS_ENDPOINT_URL_S3=url, **keys
         )
         server.shutdown()
-    assert_one_line(finished, 2, "cannot read s3://shop/lake/product_recommendations.parquet")
+    assert_one_line(finished, 2, "cannot read s3://shop/lake/published.json")
 
 
 @pytest.mark.parametrize("path", ["gs://shop/lake", "S3://shop/lake"])
@@ -307,7 +306,7 @@ def test_a_store_that_stops_while_flatten_writes_changes_nothing(built):
 
 
 def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
-    before = built.store.get(f"{built.lake_name}/{EXPORT}")
+    before = built.store.get(f"{built.lake_name}/published.json")
     log = built.dbt_folder / "logs" / "dbt.log"
     begun = log.read_text().count("START sql table model")
     stopped = run_until_the_store_stops(
@@ -320,7 +319,7 @@ def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
     assert "Could not connect" in stopped.stdout
     assert "Traceback" not in stopped.stdout
     built.store.start()
-    assert built.store.get(f"{built.lake_name}/{EXPORT}") == before
+    assert built.store.get(f"{built.lake_name}/published.json") == before
     rerun = built.run("build")
     assert rerun.returncode == 0, rerun.stderr
 
