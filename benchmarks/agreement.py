@@ -1,4 +1,4 @@
-"""Do all contenders give the same answer? Ties may be broken differently, counts may not."""
+"""Check that all contenders give the same counts; they may break ties differently."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ group by product_id
 
 @dataclass(frozen=True)
 class Counting:
-    """What a program that only counts tells: some keep no pairs to tell of."""
+    """The totals of a program that only counts; None where it keeps no pairs."""
 
     seconds: float
     pairs: int | None = None
@@ -34,13 +34,13 @@ class Counting:
 
 
 def read_top_counts(output: Path) -> TopCounts:
-    """Return, for each product, the counts of its recommendations, the highest first."""
+    """Return the counts of each product's recommendations, the highest first."""
     rows = duckdb.connect().execute(TOP_COUNTS, [str(output)]).fetchall()
     return {product_id: tuple(counts) for product_id, counts in rows}
 
 
 def products_that_differ(expected: TopCounts, found: TopCounts) -> int:
-    """Return how many products have other counts, or are in one of the two only."""
+    """Return the number of products whose counts differ, or that only one of the two has."""
     return sum(
         expected.get(product_id) != found.get(product_id)
         for product_id in expected.keys() | found.keys()
@@ -48,13 +48,13 @@ def products_that_differ(expected: TopCounts, found: TopCounts) -> int:
 
 
 def disagreement(expected: TopCounts, found: TopCounts) -> str | None:
-    """Return how the top five of a contender differ from the expected ones, None if they agree."""
+    """Return how a contender's top five differ from the expected ones, None if they agree."""
     differing = products_that_differ(expected, found)
     return f"disagrees: {differing:,} products" if differing else None
 
 
 def counting_disagreement(expected: Counting, found: Counting) -> str | None:
-    """The same for the number of pairs and of their occurrences, where both tell it."""
+    """Return how the numbers of pairs and occurrences differ, where both sides have them."""
     told = [
         f"{there:,} {what} for {here:,}"
         for what in ("pairs", "occurrences")

@@ -1,4 +1,4 @@
-"""The results as a picture: bars of time, and beside each the peak memory."""
+"""Draw the results: bars of time, with bars of peak memory beside them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("svg")
 matplotlib.rcParams.update(
     {
-        "svg.hashsalt": "bought-together",  # the same figures draw the same file
+        "svg.hashsalt": "bought-together",  # the same numbers draw the same file
         "svg.fonttype": "none",  # text stays text
         "font.family": "sans-serif",
         "font.size": 10,
@@ -26,7 +26,7 @@ LONGEST_REASON = 48
 
 
 def draw(rows: list[Row], title: str, caption: str, time_label: str, path: Path) -> None:
-    """Write the chart: a bar for each row, in the rows' order from the top down."""
+    """Write the chart, with one bar per row from the top down."""
     has_memory = any(row.peak_bytes for row in rows)
     figure, (time_axes, memory_axes) = plt.subplots(
         1,
@@ -61,7 +61,7 @@ def draw(rows: list[Row], title: str, caption: str, time_label: str, path: Path)
 
 
 def draw_bars(axes: Axes, rows: list[Row], widths: list[float | None], form: str) -> None:
-    """Draw bars with their figures at the ends, and nothing else."""
+    """Draw bars with their values at the ends, without axes."""
     colors = [OURS if row.is_ours else OTHERS for row in rows]
     bars = axes.barh(range(len(rows)), [width or 0 for width in widths], 0.68, color=colors)
     labels = ["" if width is None else form.format(width) for width in widths]

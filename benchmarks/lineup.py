@@ -1,4 +1,4 @@
-"""Who competes: every contender as the command that runs it in the scratch folder."""
+"""The contenders, each as the command that runs it in the scratch folder."""
 
 import json
 import sys
@@ -39,12 +39,12 @@ class Contender:
 
 
 def printed_counting(scratch: Path) -> Counting:
-    """Return what a program of `counting/` printed on its last line."""
+    """Return the totals that a program of `counting/` printed on its last line."""
     return Counting(**json.loads((scratch / "stdout").read_text().splitlines()[-1]))
 
 
 def model_counting(scratch: Path) -> Counting:
-    """Return dbt's time for the model that counts pairs, and what the model holds."""
+    """Return dbt's time for the model that counts pairs, and the model's totals."""
     target = dbt_target("duckdb", scratch)
     results = json.loads((target / "run_results.json").read_text())["results"]
     seconds = {result["unique_id"].split(".")[2]: result["execution_time"] for result in results}
@@ -56,7 +56,7 @@ def model_counting(scratch: Path) -> Counting:
 
 
 def dbt_target(engine: str, scratch: Path) -> Path:
-    """Return where dbt keeps the project as it read it: that stays, as it does between nights."""
+    """Return the folder of dbt's parsed project, which is kept as it is between nightly runs."""
     return scratch.parent / f"dbt-{engine}"
 
 
@@ -75,7 +75,7 @@ def our_build(engine: str, data: Data, scratch: Path) -> dict[str, str]:
 
 
 def build_contenders(data: Data, scratch: Path) -> list[Contender]:
-    """Return this project's engines. The time of SQL's counting alone is a part of its job."""
+    """Return this project's engines; the SQL engine's counting time is a part of its whole job."""
     command = [str(PROJECT_PYTHON), str(ROOT / "scripts" / "build.py")]
     output = "lake/published/*/product_recommendations.parquet"
     return [
@@ -114,7 +114,7 @@ def counter(name: str, program: str, data: Data, python: str = sys.executable) -
 
 
 def lineup(data: Data, scratch: Path) -> list[Contender]:
-    """Return all contenders, ours first: the first to finish is what the rest must agree with."""
+    """Return all contenders, ours first, since all must agree with the first that finishes."""
     return [
         *build_contenders(data, scratch),
         peer("implicit, loaded with DuckDB", "implicit_duckdb", data),

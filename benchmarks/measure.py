@@ -32,7 +32,7 @@ def measure(
 ) -> Measurement:
     """Run `command` in `folder`, where its output stays in the files `stdout` and `stderr`.
 
-    It and all that it started are killed after `timeout` seconds or above `memory_limit` bytes.
+    Kills it and its descendants after `timeout` seconds or above `memory_limit` bytes.
     Raises OSError when the command cannot be started.
     """
     with (folder / "stdout").open("wb") as output, (folder / "stderr").open("wb") as errors:
@@ -61,7 +61,7 @@ def measure(
 
 
 def watch(pid: int, deadline: float, memory_limit: float) -> tuple[int, str | None]:
-    """Wait for a child to end; returns its peak memory, and why it has to be killed, if so."""
+    """Wait for a child to end; return its peak memory and, if it must be killed, the reason."""
     peak_bytes = 0
     descriptor = os.pidfd_open(pid)  # readable when the process ends
     try:
@@ -96,7 +96,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def last_words(errors: Path, status: int) -> str:
-    """Return the last line that a failed program wrote, or its exit status when it wrote none."""
+    """Return the last line of a failed program's output, or its exit status without output."""
     lines = errors.read_text(encoding="utf-8", errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
     return said[-1][:LONGEST_REASON] if said else f"exit status {status}"

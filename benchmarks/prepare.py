@@ -1,4 +1,4 @@
-"""The data of a size, made once and kept: a synthetic shop, and its basket items as integers."""
+"""Make the data of one size once: a synthetic shop, and its basket items as integers."""
 
 import subprocess
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ copy (
 
 @dataclass(frozen=True)
 class Data:
-    """The files of one size, in a folder of their own."""
+    """The files of one size, in their own folder."""
 
     folder: Path
 
@@ -73,12 +73,12 @@ class Data:
 
     @property
     def basket_items(self) -> Path:
-        """order_id (int64) and product_key (int32, dense from 1, most bought first), in order."""
+        """Return the path of order_id (int64) and product_key (int32, dense from 1), sorted."""
         return self.folder / "basket_items.parquet"
 
 
 def prepare(data: Data, baskets: int, products: int) -> None:
-    """Make what is missing; raises CalledProcessError when the generator fails."""
+    """Make the missing files; raises CalledProcessError when the generator fails."""
     generate = [PROJECT_PYTHON, ROOT / "scripts" / "generate.py", data.folder]
     if not data.transactions.exists():
         subprocess.run(

@@ -1,4 +1,4 @@
-"""What the runs come to: medians, ratios, and the tables that show them."""
+"""Summarise the runs: medians, ratios, and the tables that show them."""
 
 import json
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Row:
-    """Medians of one contender. With a failure there are no figures."""
+    """The medians of one contender; after a failure it has none."""
 
     name: str
     is_ours: bool
@@ -31,7 +31,7 @@ class Row:
 
 
 def rows_of(entries: Iterable[Entry], suite: str) -> list[Row]:
-    """Return the rows of a suite, the fastest first and those that failed last."""
+    """Return the rows of a suite, the fastest first and failures last."""
     entries = [entry for entry in entries if suite in entry.contender.suites]
     times = {
         entry.contender.name: seconds_of(entry, suite) for entry in entries if not entry.failure
@@ -65,7 +65,7 @@ def row_of(entry: Entry, suite: str, seconds: float | None, baseline: float | No
 
 
 def to_table(rows: list[Row], suite: str, style: str) -> str:
-    """Return the rows in a style of tabulate; a failure stands where the time would."""
+    """Return the rows as a table in a style of tabulate; a failure replaces the time."""
     return tabulate(
         [[row.name, *cells_of(row, suite)] for row in rows],
         headers=HEADERS[suite],
@@ -92,7 +92,7 @@ def show(figure: float | None, form: str) -> str:
 
 
 def to_json(rows: list[Row], entries: Iterable[Entry], suite: str, about: dict) -> str:
-    """Return what is known of the measurement (`about`), the medians and each run behind them."""
+    """Return the facts of the measurement (`about`), the medians and every run behind them."""
     behind = {entry.contender.name: entry for entry in entries}
     contenders = [
         asdict(row)

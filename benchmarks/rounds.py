@@ -1,4 +1,4 @@
-"""Run the contenders in turn, and hold each answer against that of the first who gave one."""
+"""Run the contenders in turn, and compare each answer with the first one."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass
 class Entry:
-    """A contender and how it fared; after a failure it does not run again."""
+    """A contender and its runs; after a failure it does not run again."""
 
     contender: Contender
     runs: list[Measurement] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass
 class Expected:
-    """The answers of the first contender that gave any."""
+    """The answers of the first contender that has one."""
 
     top_counts: TopCounts | None = None
     counting: Counting | None = None
@@ -52,9 +52,9 @@ def run_round(
     expected: Expected,
     tell: Callable[[Entry], None] = lambda entry: None,
 ) -> None:
-    """Run each contender once that has not failed before, in an empty scratch folder.
+    """Run each contender that has not failed before once, in an empty scratch folder.
 
-    `tell` is called after each run; `expected` is filled by the first answers and then kept.
+    `tell` is called after each run; the first answers fill `expected`.
     """
     for entry in entries:
         if entry.failure:
@@ -70,7 +70,7 @@ def run_round(
 
 
 def run_once(entry: Entry, scratch: Path, limits: Limits, expected: Expected) -> None:
-    """Run a contender once and note how it fared; raises NOT_AN_ANSWER where it left none."""
+    """Run a contender once and keep its measurement; raises NOT_AN_ANSWER without an answer."""
     contender = entry.contender
     environment = os.environ | {"TMPDIR": str(scratch)} | contender.environment
     run = measure(contender.command, environment, scratch, limits.seconds, limits.bytes)

@@ -1,4 +1,4 @@
-"""Measure this project against other ways to the same table, and write benchmarks/results."""
+"""Measure this project against other libraries, and write benchmarks/results."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ TIME_LABELS = {END_TO_END: "wall time, seconds", COUNTING: "time, seconds"}
 def select(
     contenders: Iterable[Contender], size: str, suites: Iterable[str], only: Iterable[str]
 ) -> list[Contender]:
-    """Return the contenders of a size and of suites; `only` holds parts of names, in any case."""
+    """Return the contenders of a size and of suites whose name contains a part in `only`."""
     return [
         contender
         for contender in contenders
@@ -43,7 +43,7 @@ def describe_run(entry: Entry) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that are measured, of those that are installed."""
+    """Return the versions of the measured packages that are installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -57,7 +57,7 @@ def write_results(
     rows: list[Row], entries: list[Entry], suite: str, about: dict, folder: Path
 ) -> None:
     """Write a suite's results as JSON, Markdown and SVG, named after the size and the suite."""
-    from benchmarks.chart import draw  # needs matplotlib, which only drawing should
+    from benchmarks.chart import draw  # imports matplotlib, which only drawing needs
 
     folder.mkdir(exist_ok=True)
     name = about["size"] if suite == END_TO_END else f"{about['size']}-{suite}"

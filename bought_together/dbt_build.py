@@ -68,7 +68,7 @@ def parse_project(project: Path) -> "Manifest":
 
     outcome = dbtRunner().invoke(["parse", *options(project)])
     if outcome.exception:
-        raise CannotRun(f"dbt cannot read the project: {explain(outcome.exception)}")
+        raise CannotRun(f"dbt cannot read the project: {explain_dbt_error(outcome.exception)}")
     assert isinstance(outcome.result, Manifest)
     return outcome.result
 
@@ -90,7 +90,7 @@ def run_dbt_build(project: Path, manifest: "Manifest") -> None:
     outcome = runner.invoke(["build", *left_out, *options(project)])
     events.clear()
     if outcome.exception:
-        raise CannotRun(f"dbt build: {explain(outcome.exception)}")
+        raise CannotRun(f"dbt build: {explain_dbt_error(outcome.exception)}")
     assert isinstance(outcome.result, RunExecutionResult)
     results = outcome.result.results
     for result in results:
@@ -115,7 +115,7 @@ def one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def explain(error: BaseException) -> str:
+def explain_dbt_error(error: BaseException) -> str:
     """Return what a user can do something about: the first error of DuckDB, or dbt's own words."""
     cause: BaseException | None = error
     while cause:

@@ -1,4 +1,4 @@
-"""The classic Python way on Dask: a bag of baskets, their pairs one by one, a data frame."""
+"""The classic recipe on Dask: a bag of baskets, their pairs one by one, then a data frame."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def read_products(path: str) -> set[str]:
 
 
 def pairs_of(line: str, products: set[str]) -> list[tuple[str, str]]:
-    """Return every pair of a basket's products, both ways."""
+    """Return every pair of a basket's products, in both directions."""
     bought = {item["item"] for item in json.loads(line)["itemList"] if item["quantity"] > 0}
     return list(permutations(bought & products, 2))
 

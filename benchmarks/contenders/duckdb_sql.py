@@ -1,4 +1,4 @@
-"""Plain SQL on DuckDB: the query that says what is wanted, as one would write it first."""
+"""Plain SQL on DuckDB: the straightforward query."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""implicit's ItemItemRecommender, fed as a Python user would: a loop over lines, with orjson."""
+"""implicit's ItemItemRecommender, fed by a Python loop over lines with orjson."""
 
 import os
 import sys

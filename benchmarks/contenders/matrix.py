@@ -1,4 +1,4 @@
-"""Shared by the contenders that take a matrix: baskets by products, 1 where a basket holds one.
+"""Shared by contenders that take a matrix of baskets by products, 1 where a basket has a product.
 
 The columns are the products of the product list, in its order: only they can be recommended.
 """
@@ -77,7 +77,7 @@ def to_matrix(order_ids: np.ndarray, positions: np.ndarray, products: int) -> cs
 
 
 def write_top_five(counts: csr_matrix, products: list[str], output: str) -> None:
-    """Write the largest five of each row (a product) that lie off the diagonal (itself)."""
+    """Write the largest five values of each row (a product) without its diagonal (itself)."""
     rows, columns, values = [], [], []
     for row in range(counts.shape[0]):
         cells = slice(counts.indptr[row], counts.indptr[row + 1])

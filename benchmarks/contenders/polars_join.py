@@ -1,4 +1,4 @@
-"""Polars on its streaming engine: the lines of a basket joined with themselves, each pair once."""
+"""Polars on its streaming engine: a self-join of the lines, each pair once."""
 
 import sys
 
@@ -8,7 +8,7 @@ RECORD = {"itemList": pl.List(pl.Struct({"item": pl.String, "quantity": pl.Float
 
 
 def read_products(products: str) -> pl.DataFrame:
-    """Return product_id and a key, an integer, so that the join need not compare text."""
+    """Return product_id and an integer key, so that the join compares no text."""
     columns = ["product_id", "category_code", "product_name"]
     listed = pl.read_csv(
         products, has_header=False, separator="\t", quote_char=None, new_columns=columns

@@ -1,4 +1,4 @@
-"""SciPy: the matrix of baskets by products, transposed and multiplied with itself."""
+"""SciPy: the matrix of baskets by products, transposed and multiplied by itself."""
 
 import sys
 

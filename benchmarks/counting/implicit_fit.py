@@ -1,4 +1,4 @@
-"""implicit: ItemItemRecommender.fit, which keeps only the best of each product."""
+"""implicit: ItemItemRecommender.fit, which keeps only the top pairs of each product."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""This project's compiled kernel, on as many threads as there are cores: all pairs, counted.
+"""This project's compiled kernel, with one thread per core: counts all pairs.
 
-What it does with the rows that it fills is left out, as it is for the others: they are handed to
-nobody. Timed from the baskets as ends and items on, a first run on a few baskets compiles it.
+The time starts with the baskets as ends and items, and does not include writing the rows, as for
+the other programs. A first run on a few baskets compiles the kernel.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Polars on its streaming engine: basket items joined with themselves, each pair once."""
+"""Polars on its streaming engine: a self-join of basket items, each pair once."""
 
 import sys
 

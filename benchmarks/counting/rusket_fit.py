@@ -1,4 +1,4 @@
-"""rusket: ItemKNN.fit by plain counts, which keeps only the best of each product."""
+"""rusket: ItemKNN.fit by plain counts, which keeps only the top pairs of each product."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""SciPy: X.T @ X, every pair both ways and the baskets of each product on the diagonal."""
+"""SciPy: X.T @ X, with every pair in both directions and basket counts on the diagonal."""
 
 import sys
 

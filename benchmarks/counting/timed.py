@@ -1,4 +1,4 @@
-"""Shared by the programs that are timed while they count, and only then.
+"""Shared by the programs whose counting alone is timed.
 
 Each is called with a Parquet file of basket items and prints one line of JSON: `seconds`, and,
 where it counts every pair, the number of distinct `pairs` and of `occurrences`, their sum.
@@ -25,7 +25,7 @@ def read_basket_items(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(count: Callable[[], Counted]) -> tuple[float, Counted]:
-    """Return the wall seconds that `count` took, and what it returned."""
+    """Return the wall seconds of `count`, and its result."""
     began = time.perf_counter()
     counted = count()
     return time.perf_counter() - began, counted

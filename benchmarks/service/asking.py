@@ -1,4 +1,4 @@
-"""Clients of the service that check that whatever they are answered is of one single version."""
+"""Clients of the service that check that each answer is from a single version."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ PAUSE_AFTER_FAILURE = 0.05
 
 
 class Failed(Exception):
-    """Not the answer to what was asked; says in one line what it was instead."""
+    """The answer does not match the request; the message is the reason, in one line."""
 
 
 @dataclass
 class Tally:
-    """What the clients of one service were answered."""
+    """The answers that the clients of one service got."""
 
     requests: int = 0
     failed: int = 0
@@ -39,14 +39,14 @@ class Tally:
 
 
 class Connection:
-    """One connection that is kept, opened again after a failure."""
+    """One kept-alive connection, which opens again after a failure."""
 
     def __init__(self, url: str) -> None:
         self.address = urlsplit(url)
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def get(self, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the version that an answer says it is of, and the answer; raises Failed."""
+        """Return the version in an answer's header, and the answer; raises Failed."""
         try:
             async with asyncio.timeout(SECONDS_TO_ANSWER):
                 status, headers, body = await self.exchange(path)
@@ -76,7 +76,7 @@ class Connection:
 
 
 async def ask(url: str, products: range, tally: Tally, is_over: Callable[[], bool]) -> None:
-    """Ask for random products, one after another, until it is over."""
+    """Ask for random products, one after another, until `is_over` is true."""
     chance = random.Random(len(tally.histories))
     history: list[int] = []
     tally.histories.append(history)
@@ -115,9 +115,9 @@ async def ask_for(connection: Connection, asked: list[str]) -> tuple[str, list[d
 
 
 def versions_in(asked: list[str], name: str, answers: list[dict[str, Any]]) -> set[int]:
-    """Return the versions that an answer's header, names, categories and counts are of.
+    """Return the versions of an answer's header, names, categories and counts.
 
-    Raises Failed where these are not the answers for the products that were asked for.
+    Raises Failed when these are not the answers for the requested products.
     """
     try:
         if [answer["product_id"] for answer in answers] != asked:

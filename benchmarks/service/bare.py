@@ -1,6 +1,6 @@
-"""The least that a web application of this kind can do: constant bytes, and one value from Redis.
+"""The bare minimum of such a web application: constant bytes, and one value from Redis.
 
-Run as the service is run, so that what the service takes beyond this is its own doing.
+It runs under the same server as the service, so that the difference is the service's own cost.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Measure the service under load, against the least that it could do, and write the results."""
+"""Measure the service under load against the bare minimum, and write the results."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -31,8 +31,8 @@ WARM_UP_SECONDS = 1
 class Contender:
     name: str
     start: Callable[[], AbstractContextManager[Server]]
-    path: str | None = None  # what is asked; None: the recommendations of random products
-    bare_minimum: str | None = None  # the contender that this one is held against
+    path: str | None = None  # to request; None: the recommendations of random products
+    bare_minimum: str | None = None  # the contender that this one is compared with
     runs: list[Run] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ def prepare(folder: Path, lake: Path, products: int, redis_url: str) -> None:
 
 
 def lineup(folder: Path, lake: Path, redis_url: str) -> list[Contender]:
-    """Return the service both ways, and the bare minimum of each."""
+    """Return the service in memory and on Redis, and the bare minimum of each."""
     settings = {"ANSWER": str(folder / "answer"), "REDIS_URL": redis_url}
 
     def bare() -> AbstractContextManager[Server]:
@@ -64,7 +64,7 @@ def lineup(folder: Path, lake: Path, redis_url: str) -> list[Contender]:
 
 
 def run_once(contender: Contender, seconds: int, products: int) -> Run:
-    """Start a contender, ask it for so long, and end it; raises CannotRun."""
+    """Start a contender, ask it for `seconds`, and stop it; raises CannotRun."""
     with contender.start() as server:
         ready_bytes = server.look()
         url = server.url + (contender.path or "")
@@ -97,8 +97,8 @@ def measure(folder: Path, rounds: int, seconds: int, products: int) -> list[Cont
 def main(rounds: int, seconds: int, products: int) -> None:
     """Ask the service, in memory and on Redis, for random products as fast as it answers.
 
-    In turn, a bare application of the same kind is asked for constant bytes and for one value from
-    Redis. At last the in-memory service is asked while it loads one version after another.
+    In turn, it asks a bare application for constant bytes and for one value from Redis. At the end,
+    it asks the in-memory service while that loads one version after another.
     """
     with orderly() as folder:
         wrk.require()

@@ -1,4 +1,4 @@
-"""What the measurements come to: medians, ratios, the bars to clear, and the files that say so."""
+"""Summarise the measurements: medians, ratios, the bars to clear, and the result files."""
 
 import json
 import os
@@ -39,7 +39,7 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Run:
-    """A contender, once: `start_seconds` until it was ready, resident bytes then and at most."""
+    """One run of a contender: seconds until it was ready, resident bytes then and at the peak."""
 
     start_seconds: float
     ready_bytes: int
@@ -49,7 +49,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """Medians of one contender; `errors` is the sum over its runs."""
+    """The medians of one contender; `errors` is the sum over its runs."""
 
     name: str
     requests_per_second: float
@@ -59,7 +59,7 @@ class Row:
     start_seconds: float
     ready_bytes: int
     peak_bytes: int
-    ratio: float | None  # of requests_per_second to those of its bare minimum
+    ratio: float | None  # of its requests_per_second to those of its bare minimum
     runs: list[Run]
 
 
@@ -91,7 +91,7 @@ def show(run: Run) -> str:
 
 
 def bars_of(rows: Iterable[Row]) -> list[tuple[str, str, str, bool]]:
-    """Return what the service is held to: (what, bar, measured, cleared)."""
+    """Return the bars that the service must clear: (what, bar, measured, cleared)."""
     bars = []
     for row in (row for row in rows if row.name in SERVICES):
         bars += [
@@ -126,7 +126,7 @@ def write_load(rows: list[Row], reloads: Reloads, about: dict[str, Any]) -> str:
 
 
 def describe(rows: list[Row], reloads: Reloads, style: str) -> str:
-    """Return the figures, the bars and the reloads, with tables in a style of tabulate."""
+    """Return the measurements, the bars and the reloads, with tables in a style of tabulate."""
     figures = tabulate(map(cells_of, rows), HEADERS, style, disable_numparse=True)
     bars = [(*bar, "yes" if cleared else "no") for *bar, cleared in bars_of(rows)]
     held = tabulate(bars, ("bar", "limit", "measured", "cleared"), style, disable_numparse=True)

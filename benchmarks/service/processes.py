@@ -1,4 +1,4 @@
-"""The programs that are measured, each a process of its own on 127.0.0.1, and what they take."""
+"""The measured programs, each in its own process on 127.0.0.1, and their memory."""
 
 import os
 import signal
@@ -29,15 +29,15 @@ SECONDS_BETWEEN_LOOKS = 0.02
 
 @dataclass
 class Server:
-    """A process that answers at `url`; what it starts itself counts as part of it."""
+    """A process that answers at `url`; its child processes count as part of it."""
 
     url: str
     pid: int
     start_seconds: float = 0.0  # until it was ready
-    peak_bytes: int = 0  # resident, at any look
+    peak_bytes: int = 0  # resident, the highest measured
 
     def look(self) -> int:
-        """Return the resident memory in bytes, and remember the highest."""
+        """Return the resident memory in bytes, and remember the peak."""
         resident = sum(resident_bytes(pid) for pid in (self.pid, *children(self.pid)))
         self.peak_bytes = max(self.peak_bytes, resident, resident_bytes(self.pid, "VmHWM"))
         return resident
@@ -62,7 +62,7 @@ def children(pid: int) -> list[int]:
 
 
 def serve(lake: Path, redis_url: str | None = None) -> AbstractContextManager[Server]:
-    """Run the service as people do, from a lake or, with an address, from Redis."""
+    """Run scripts/serve.py from a lake or, with an address, from Redis."""
     settings = {"REDIS_URL": redis_url} if redis_url else {"LAKE_PATH": str(lake)}
     return running(ROOT / "scripts/serve.py", settings, "/readyz", lake.parent)
 
@@ -82,7 +82,7 @@ def running(program: Path, settings: dict[str, str], probe: str, folder: Path) -
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C is for this program, which ends that one
+            start_new_session=True,  # Ctrl-C stops this program, which then stops that one
         )
     server = Server(f"http://127.0.0.1:{port}", process.pid)
     try:
@@ -105,7 +105,7 @@ def running(program: Path, settings: dict[str, str], probe: str, folder: Path) -
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return this process's environment with these settings of the project alone."""
+    """Return this process's environment with only these settings of the project."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return kept | settings
 
@@ -125,7 +125,7 @@ def is_ready(url: str) -> bool:
 
 
 def fetch(url: str) -> bytes:
-    """Return the body of an answer; raises OSError, also where the status is not 200."""
+    """Return the body of an answer; raises OSError, also for a status other than 200."""
     with urllib.request.urlopen(url, timeout=SECONDS_TO_ANSWER) as response:
         return response.read()
 
@@ -136,7 +136,7 @@ def last_line(folder: Path) -> str:
 
 
 def publish(lake: Path, redis_url: str, *options: str) -> None:
-    """Publish the lake's export to Redis as people do; raises CannotRun."""
+    """Publish the lake's export with scripts/publish.py; raises CannotRun."""
     try:
         done = subprocess.run(
             [sys.executable, str(ROOT / "scripts/publish.py"), *options],
@@ -155,7 +155,7 @@ def publish(lake: Path, redis_url: str, *options: str) -> None:
 
 @contextmanager
 def orderly() -> Iterator[Path]:
-    """Yield a temporary folder; being told to end, and CannotRun, end all that was started."""
+    """Yield a temporary folder; SIGTERM and CannotRun stop everything that was started."""
 
     def end(number: int, frame: object) -> NoReturn:
         sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""What taking up a new version does to the in-memory service's answers, and to its memory."""
+"""Measure how loading a new version affects the in-memory service's answers and memory."""
 
 import json
 import time
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 @dataclass(frozen=True)
 class Reloads:
-    """One version after another without a pause, under load."""
+    """The result of loading one version after another without a pause, under load."""
 
     seconds: list[float]  # from each new export to the first answer from it
     ready_bytes: int  # resident
@@ -26,7 +26,7 @@ class Reloads:
 
 
 def measure_reloads(lake: Path, seconds: int, products: int) -> Reloads:
-    """Replace the export again and again while wrk asks for so long; raises CannotRun."""
+    """Replace the export again and again while wrk asks for `seconds`; raises CannotRun."""
     exports = {number: write_version(lake, products, number) for number in (2, 3)}
     taken, bytes_after = [], []
     with serve(lake) as server:
@@ -48,7 +48,7 @@ def measure_reloads(lake: Path, seconds: int, products: int) -> Reloads:
 
 
 def wait_for(server: Server, version: int) -> None:
-    """Return when the service has taken up a version; raises CannotRun."""
+    """Wait until the service serves a version; raises CannotRun."""
     deadline = time.monotonic() + SECONDS_TO_RELOAD
     while version_of_name(json.loads(fetch(f"{server.url}/readyz"))["version"]) != version:
         if time.monotonic() > deadline:

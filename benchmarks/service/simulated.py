@@ -40,8 +40,8 @@ copy (
     order by product_id
 ) to $file (format parquet)
 """
-# A prime apart, so that what is recommended lies all over the list. Materialised, since the planner
-# would otherwise pair every product with every other first.
+# Recommended products are a prime apart, so they are spread over the whole list. Materialised,
+# since the planner would otherwise pair every product with every other first.
 RECOMMENDED = """
 copy (
     with
@@ -70,7 +70,7 @@ copy (
 
 
 def write_version(lake: Path, products: int, version: int) -> Path:
-    """Write a complete build that is not published; returns its folder, for `replace_export`."""
+    """Write a complete build without publishing it; return its folder for `replace_export`."""
     build = f"{built_at(version):%Y%m%dT%H%M%SZ}-{version:08}"
     folder = Path(build_path(str(lake), build))
     folder.mkdir(parents=True)
@@ -87,7 +87,7 @@ def write_version(lake: Path, products: int, version: int) -> Path:
 
 
 def replace_export(lake: Path, folder: Path) -> None:
-    """Point the lake's readers at a build, in one step."""
+    """Point the lake's readers to a build, in one step."""
     pointer = Path(pointer_path(str(lake)))
     unfinished = pointer.with_suffix(".unfinished")
     unfinished.write_bytes((folder / MANIFEST).read_bytes())
@@ -103,7 +103,7 @@ def built_at(version: int) -> datetime:
 
 
 def version_of_name(name: str) -> int:
-    """Return the number of a version from its name, which begins with the time of its build."""
+    """Return a version's number, from its name, which begins with the time of its build."""
     moment = datetime.strptime(name.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return (moment - FIRST_BUILT) // timedelta(minutes=1)
 

@@ -37,7 +37,7 @@ HEADERS = (
 
 @dataclass
 class Service:
-    """A service under load: what it should serve in turn, and what its clients were told."""
+    """A service under load: the versions that it should serve in turn, and its clients' answers."""
 
     name: str
     server: Server
@@ -48,7 +48,7 @@ class Service:
     bytes_after: int = 0
 
     def is_in_turn(self) -> bool:
-        """Has every client seen each version, in the order in which they were published?"""
+        """Return whether every client has seen each version in the order of publication."""
         return all(history == self.expected for history in self.tally.histories)
 
     def is_right(self) -> bool:
@@ -56,7 +56,7 @@ class Service:
 
 
 def prepare(lake: Path, redis_url: str, products: int, publishes: int) -> dict[int, Path]:
-    """Publish version 1; returns the exports of the versions that are still to be published."""
+    """Publish version 1, and return the exports of the other versions."""
     first, *others = range(1, publishes + 2)
     replace_export(lake, write_version(lake, products, first))
     publish(lake, redis_url)
@@ -72,7 +72,7 @@ async def soak(
     products: int,
     seconds: int,
 ) -> None:
-    """Have both services asked for random products while everything is published.
+    """Ask both services for random products while all versions are published.
 
     Raises CannotRun.
     """
@@ -99,9 +99,9 @@ async def publish_all(
     redis_url: str,
     seconds: int,
 ) -> None:
-    """Publish to the lake and from there to Redis, evenly over so long; go back once half way.
+    """Publish to the lake and from there to Redis, evenly over `seconds`; roll back once half way.
 
-    The in-memory service loads what the lake has; only Redis goes back. Raises CannotRun.
+    The in-memory service follows the lake; only Redis rolls back. Raises CannotRun.
     """
     began, pause, steps = time.monotonic(), seconds / (len(exports) + 2), 0
 
@@ -126,7 +126,7 @@ async def publish_all(
 
 
 async def see(service: Service, version: int) -> None:
-    """Wait until a service's clients are told this version, though not for ever."""
+    """Wait, up to a limit, until a service's clients get this version."""
     service.expected.append(version)
     began = time.monotonic()
     while service.tally.latest != version and time.monotonic() - began < SECONDS_TO_TAKE_UP:
@@ -135,7 +135,7 @@ async def see(service: Service, version: int) -> None:
 
 
 def run(folder: Path, seconds: int, products: int, publishes: int) -> list[Service]:
-    """Start everything, soak it, and end it; raises CannotRun."""
+    """Start everything, run the soak test, and stop everything; raises CannotRun."""
     lake = folder / "lake"
     with ValkeyServer(data_dir=folder / "valkey") as valkey:
         redis_url = valkey.connection_url
@@ -190,8 +190,8 @@ def content_of(service: Service) -> dict[str, Any]:
 def main(seconds: int, products: int, publishes: int) -> None:
     """Publish versions, and roll one back, while clients check that no answer mixes two.
 
-    Every name, category and count tells which version it is of. Exit status: 0 every answer was
-    whole and every version was seen in turn; 1 not so; 2 it could not be tried.
+    Every name, category and count shows its version. Exit status: 0 every answer was whole and all
+    clients saw every version in turn; 1 otherwise; 2 the test could not run.
     """
     with orderly() as folder:
         services = run(folder, seconds, products, publishes)

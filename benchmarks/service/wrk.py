@@ -1,4 +1,4 @@
-"""wrk, the load generator: 16 connections that each ask again as soon as they have an answer."""
+"""The load generator wrk: 16 connections, each of which asks again as soon as it has an answer."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk counted."""
+    """The counts of one run of wrk."""
 
     requests_per_second: float
     p50_ms: float
@@ -25,13 +25,13 @@ class Load:
 
 
 def require() -> None:
-    """Raise CannotRun where there is no wrk."""
+    """Raise CannotRun when wrk is not installed."""
     if not shutil.which("wrk"):
         raise CannotRun("wrk is not installed (on Debian and Ubuntu: apt-get install wrk)")
 
 
 def load(url: str, seconds: int, products: int | None = None) -> Load:
-    """Ask a server for so long: the URL itself, or the API below it for random products.
+    """Ask a server for `seconds`: the URL itself, or the API below it for random products.
 
     Raises CannotRun.
     """
@@ -57,7 +57,7 @@ def start(url: str, seconds: int, products: int | None = None) -> subprocess.Pop
 
 
 def finish(process: subprocess.Popen, seconds: int) -> Load:
-    """Wait for what `start` started; raises CannotRun."""
+    """Wait for the wrk that `start` started; raises CannotRun."""
     try:
         output, errors = process.communicate(timeout=seconds + 30)
     except subprocess.TimeoutExpired:

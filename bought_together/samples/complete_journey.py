@@ -118,7 +118,7 @@ def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
     return min(path.stat().st_mtime for path in targets) >= newest_source
 
 
-def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_package_columns(path: Path, columns: list[str]) -> pd.DataFrame:
     """Return columns of a Parquet file; raises CannotRun where it cannot be read."""
     try:
         return pd.read_parquet(path, columns=columns)
@@ -144,8 +144,8 @@ def convert(package_dir: Path, output_dir: Path) -> bool:
     if is_up_to_date(targets, [*sources, Path(__file__)]):
         return False
     output_dir.mkdir(parents=True, exist_ok=True)
-    lines = read_columns(sources[0], TRANSACTION_COLUMNS)
-    products = read_columns(sources[1], PACKAGE_PRODUCT_COLUMNS)
+    lines = read_package_columns(sources[0], TRANSACTION_COLUMNS)
+    products = read_package_columns(sources[1], PACKAGE_PRODUCT_COLUMNS)
     with whole_file(targets[1]) as file:
         file.writelines(product_rows(products))
     with (

@@ -6,12 +6,12 @@ from starlette.responses import JSONResponse
 from bought_together.service.security_headers import SECURITY_HEADERS
 
 HEADERS = {"Cache-Control": "no-store"}
-RETRY_SECONDS = 2
+RETRY_AFTER_SECONDS = 2
 
 
 async def unavailable(request: Request, error: Exception) -> JSONResponse:
     """Return 503: there is nothing to answer from, and there may be soon."""
-    headers = HEADERS | {"Retry-After": str(RETRY_SECONDS)}
+    headers = HEADERS | {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return JSONResponse({"detail": str(error)}, 503, headers)
 
 

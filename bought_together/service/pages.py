@@ -20,7 +20,7 @@ from starlette.types import Scope
 
 from bought_together.service.api import answers_of, current_version
 from bought_together.service.backends import Unavailable, Version
-from bought_together.service.error_responses import RETRY_SECONDS
+from bought_together.service.error_responses import RETRY_AFTER_SECONDS
 
 MAX_HOME = 12
 MAX_RESULTS = 50
@@ -40,7 +40,7 @@ class Page(APIRoute):
             try:
                 return await handler(request)
             except Unavailable:
-                headers = {"Retry-After": str(RETRY_SECONDS), "Cache-Control": "no-store"}
+                headers = {"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"}
                 return render("unavailable.html", 503, headers)
 
         return handle

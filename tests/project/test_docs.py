@@ -81,15 +81,28 @@ def test_readme_is_short() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "data/README.md"]
+    pages = [*ROOT.glob("*.md"), ROOT / "data/README.md"]
     for page in [*pages, *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").glob("*/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            is_here = target.startswith("https://") or (page.parent / target).exists()
+            assert is_here, f"{page.name}: {target}"
 
 
-def test_every_model_is_in_the_picture() -> None:
+def test_every_model_is_in_both_pictures() -> None:
+    architecture = (ROOT / "docs/architecture.md").read_text()
     for model in (ROOT / "models").rglob("*.sql"):
-        assert model.stem in README
+        assert model.stem in README and model.stem in architecture, model.stem
+
+
+def test_architecture_names_every_room_and_files_that_exist() -> None:
+    architecture = (ROOT / "docs/architecture.md").read_text()
+    for module in (ROOT / "bought_together").iterdir():
+        if module.suffix == ".py" or (module / "__init__.py").exists():
+            assert module.stem == "__init__" or f"`{module.stem}`" in architecture, module.name
+    for path in re.findall(
+        r"`((?:bought_together|models|scripts|tests)/[\w/.]+\.\w+)`", architecture
+    ):
+        assert (ROOT / path).exists(), path
 
 
 def test_every_reason_for_a_reject_is_documented() -> None:
