@@ -4,12 +4,10 @@
         {%- set threads = env_var('DUCKDB_THREADS', '') -%}
         {%- set memory_limit = env_var('DUCKDB_MEMORY_LIMIT', '') -%}
         {%- if threads -%}
-            {%- do run_query("set global threads = '" ~ threads.replace("'", "''") ~ "'") -%}
+            {%- do run_query("set global threads = " ~ literal(threads)) -%}
         {%- endif -%}
         {%- if memory_limit -%}
-            {%- do run_query(
-                "set global memory_limit = '" ~ memory_limit.replace("'", "''") ~ "'"
-            ) -%}
+            {%- do run_query("set global memory_limit = " ~ literal(memory_limit)) -%}
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}

@@ -2,7 +2,7 @@
     {#- Stop a build before its first model where the lake has nothing to read. -#}
     {%- if execute and flags.WHICH in ('build', 'run', 'test') -%}
         {%- do log('Reading run ' ~ mounted_run() ~ ' of the lake', info=true) -%}
-        {%- if pair_engine() == 'dask' -%}
+        {%- if var('pair_engine') == 'dask' -%}
             {%- do run_query("select folder from " ~ lake_schema() ~ ".mounted_count") -%}
         {%- endif -%}
     {%- endif -%}

@@ -24,7 +24,7 @@
 
 {% macro build_facts(results) %}
     {%- set nodes, outcomes = {}, {} -%}
-    {%- for node in graph.nodes.values() -%}
+    {%- for node in graph.nodes.values() if node.config.enabled -%}
         {%- do nodes.update({node.unique_id: {
             'name': node.name,
             'resource_type': node.resource_type ~ '',

@@ -1,3 +1,0 @@
-{% macro pair_engine() %}
-    {{- return(var('pair_engine')) -}}
-{% endmacro %}
