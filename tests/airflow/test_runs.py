@@ -68,7 +68,7 @@ def test_dask_counts_the_same(nightly, airflow, valkey, service_url):
 
 
 def state_of(airflow: Airflow, valkey: GuardedRedis) -> object:
-    """All that readers can see: Redis, the current build and the lake's current run."""
+    """All that readers can see: Redis, the current build and the current run of the lake."""
     files = ("published.json", "current.json")
     return valkey.content(), [(airflow.lake / name).read_bytes() for name in files]
 
