@@ -1,7 +1,7 @@
-"""What the programs share: the options that several of them have, and their exit statuses.
+"""The options and exit statuses that programs share.
 
 A program imports the rest of the package inside its command: `--help` answers at once, and a
-library that cannot be imported ends the program as any other defect does.
+library that cannot be imported ends the program like any other defect.
 """
 
 import sys
@@ -15,8 +15,8 @@ from bought_together.errors import CannotRun, Refused, describe, storage_errors
 
 REFUSED = 1  # the data was read and refused
 CANNOT_RUN = 2  # something is missing, unreadable, unreachable or full
-DEFECT = 70  # of the program; Python's own status would be 1, which says that the data was refused
-INTERRUPTED = 130  # by Ctrl-C, as shells say it; click's own status would be 1
+DEFECT = 70  # of the program; Python's own status 1 would mean that the data was refused
+INTERRUPTED = 130  # by Ctrl-C, as in shells; click's own status would be 1
 
 DEFAULT_LAKE = "data/lake"
 
@@ -24,16 +24,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Program(click.Command):
-    """A command that ends with one line and the exit status of what went wrong.
+    """A command that ends with one line and the exit status of its error.
 
-    An error that a user cannot mend is a defect, which ends with its call stack.
+    An error that a user cannot fix is a defect, which ends with its call stack.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click ends the program: an option was wrong, or the output's reader is gone
+            raise  # click ends the program: an option is wrong, or the output's reader is gone
         except Refused as error:
             stop(str(error), REFUSED)
         except CannotRun as error:
@@ -54,7 +54,7 @@ def stop(message: str, status: int) -> NoReturn:
 
 
 def program(function: Callable[..., Any]) -> Program:
-    """Make a function a program whose `--help` shows the default of every option."""
+    """Return a function as a program whose `--help` shows the default of every option."""
     settings = {"show_default": True}
     return click.command(cls=Program, context_settings=settings)(function)
 
@@ -74,7 +74,7 @@ def scheduler_option(function: Function) -> Function:
         "--scheduler",
         envvar="DASK_SCHEDULER",
         show_envvar=True,
-        help="Address of a Dask scheduler, as in tls://host:8786. Unset: this machine.",
+        help="Address of a Dask scheduler, for example tls://host:8786. Unset: this machine.",
     )(function)
 
 
@@ -85,5 +85,5 @@ def workers_option(function: Function) -> Function:
         default=1,
         type=click.IntRange(min=1),
         show_envvar=True,
-        help="Workers of the scheduler to wait for before the work begins.",
+        help="Number of Dask workers to wait for before the work begins.",
     )(function)

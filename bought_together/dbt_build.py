@@ -1,6 +1,6 @@
-"""Run dbt inside this process: parse the project, build it, and say in a few lines how it went.
+"""Run dbt inside this process: parse the project, build it, and report in a few lines.
 
-dbt takes more than a second to import, so only the functions that run it do so.
+dbt takes more than a second to import, so only the functions that run it import it.
 """
 
 import os
@@ -23,7 +23,7 @@ UNUSABLE = re.compile(r"[?#]|['\"][^/]*$")
 
 
 class DbtEvents:
-    """Prints what dbt's macros print, and on a terminal the model or test that dbt is at."""
+    """Prints the messages of dbt's macros, and on a terminal dbt's current model or test."""
 
     def __init__(self) -> None:
         self.is_terminal = sys.stderr.isatty()
@@ -44,13 +44,13 @@ class DbtEvents:
 
 
 def check_warehouse_path(path: str) -> None:
-    """Raise CannotRun where dbt cannot name a database after the file."""
+    """Raise CannotRun when dbt cannot name a database after the file."""
     if UNUSABLE.search(path):
-        raise CannotRun(f"DUCKDB_PATH {path}: dbt takes no ? or #, and no quote in the name")
+        raise CannotRun(f"DUCKDB_PATH {path}: dbt accepts no ? or #, and no quote in the name")
 
 
 def remove_empty_warehouse(path: str) -> None:
-    """Remove a warehouse of no bytes, which a full disk or a kill leaves and DuckDB refuses."""
+    """Remove an empty file, which a full disk or a kill leaves and DuckDB cannot open."""
     warehouse = Path(path)
     if warehouse.is_file() and warehouse.stat().st_size == 0:
         warehouse.unlink()
@@ -62,7 +62,7 @@ def options(project: Path) -> list[str]:
 
 
 def parse_project(project: Path) -> "Manifest":
-    """Return what dbt reads in the folder of a project, which takes seconds; raises CannotRun."""
+    """Return dbt's manifest of a project, which takes seconds; raises CannotRun."""
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
 
@@ -74,9 +74,9 @@ def parse_project(project: Path) -> "Manifest":
 
 
 def run_dbt_build(project: Path, manifest: "Manifest") -> None:
-    """Run `dbt build`, and print what its tests found.
+    """Run `dbt build`, and print the results of tests that fail or warn.
 
-    Raises Refused when only tests fail, CannotRun when a model or dbt itself does, or when nothing
+    Raises Refused when only tests fail, and CannotRun when a model or dbt itself fails or nothing
     was published.
     """
     from dbt.artifacts.schemas.run import RunExecutionResult
@@ -85,7 +85,7 @@ def run_dbt_build(project: Path, manifest: "Manifest") -> None:
     began = time.monotonic()
     events = DbtEvents()
     runner = dbtRunner(manifest=manifest, callbacks=[events])
-    # Unit tests prove code on rows of their own: they are for development and CI.
+    # Unit tests prove the code, not the data, so they run in development and CI.
     left_out = ["--exclude-resource-type", "unit_test"]
     outcome = runner.invoke(["build", *left_out, *options(project)])
     events.clear()
@@ -116,13 +116,13 @@ def one_line(text: str | None) -> str:
 
 
 def explain_dbt_error(error: BaseException) -> str:
-    """Return what a user can do something about: the first error of DuckDB, or dbt's own words."""
+    """Return the part that helps a user: the first error of DuckDB, or dbt's own message."""
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, duckdb.Error):
             error = cause
         cause = cause.__context__
-    text = str(error).partition("\nLINE ")[0]  # where in the SQL of ours DuckDB was
+    text = str(error).partition("\nLINE ")[0]  # without the place in our SQL
     lines = [line.strip() for line in text.splitlines()]
     told = [line for line in lines if line and not line.startswith(">")]
     return told[1] if len(told) > 1 and told[0].startswith("Compilation Error") else " ".join(told)

@@ -1,17 +1,17 @@
-"""Errors that a user can mend, and how to describe them in one line."""
+"""Errors that a user can fix, and their description in one line."""
 
 import sys
 from typing import Any
 
 
 class CannotRun(Exception):
-    """Something is missing, unreadable, unreachable or full; says in one line what and where."""
+    """Something is missing, unreadable, unreachable or full; the message is one line."""
 
 
 class Refused(Exception):
-    """The data was read and is too bad to use; says in one line why, and what to do.
+    """The data was read and is too bad to use; the message says why, in one line.
 
-    `manifest` is what the refused run of flatten counted, None for other data.
+    `manifest` has the counts of the refused run of flatten; None for other data.
     """
 
     def __init__(self, message: str, manifest: dict[str, Any] | None = None) -> None:
@@ -20,10 +20,10 @@ class Refused(Exception):
 
 
 def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return what reading and writing raise, and `others`, for an except clause.
+    """Return the exceptions of reading and writing, and `others`, for an except clause.
 
-    The client of object stores raises errors of its own where nothing answers, no credentials are
-    found or an answer breaks off; it is imported only by those who use it.
+    The S3 client raises its own when nothing answers, there are no credentials or an answer breaks
+    off. Its modules count only when something else has imported them.
     """
     botocore, aiohttp = sys.modules.get("botocore.exceptions"), sys.modules.get("aiohttp")
     return (
@@ -35,7 +35,7 @@ def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def describe(error: BaseException) -> str:
-    """Return what an operating-system or library error says, in one line."""
+    """Return the message of an operating-system or library error, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,1 +1,1 @@
-"""What `dbt build` exports, read for the lookup, the service and Redis."""
+"""The export of `dbt build`: when it is published, and how readers get it."""

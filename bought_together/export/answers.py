@@ -1,4 +1,4 @@
-"""What the service answers: one JSON object a product, encoded once a build and served as it is."""
+"""Encode the service's answers once per build: one JSON object per product, served unchanged."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from bought_together.export.read import Export, in_order
 
-# largest_count is that of the first recommendation, 0 without one. Name and category are null
-# where the product list has no such product.
+# largest_count is the count of the first recommendation, 0 without one. Name and category are null
+# for a product that is not in the product list.
 CATALOGUE = pa.schema(
     [
         ("product_id", pa.string()),
@@ -24,12 +24,11 @@ PRODUCTS_AT_ONCE = 5_000
 
 
 def encode_answers(export: Export) -> Iterator[pa.RecordBatch]:
-    """Yield the catalogue with the answer of each product (ANSWERS), by batches, at least one.
+    """Yield the catalogue with the answer of each product (ANSWERS), in at least one batch.
 
-    There is an answer for every product that is listed or was bought; where it has no
-    recommendations, their list is empty. Each is what `answer` returns, as JSON without spaces.
-    They are put together by columns, not object by object: the service does this while it answers,
-    and only so are its requests not held up.
+    Every product that is listed or was bought has an answer, with an empty list if it has no
+    recommendations. Each answer is the result of `answer` as JSON without spaces. Whole columns are
+    joined rather than single objects, because the service does this while it answers requests.
     """
     table = in_order(export.table).combine_chunks()
     products = export.products.sort_by("product_id").combine_chunks()
@@ -46,7 +45,7 @@ def encode_answers(export: Export) -> Iterator[pa.RecordBatch]:
 def encode_some(
     products: pa.Table, table: pa.Table, fragments: pa.DictionaryArray, bounds: np.ndarray
 ) -> pa.RecordBatch:
-    """Return ANSWERS of some products, whose rows of the table lie between the bounds."""
+    """Return ANSWERS of some products; their rows of the table are between the bounds."""
     product_ids, names, categories = (
         products[name].combine_chunks() for name in CATALOGUE.names[:3]
     )
@@ -83,14 +82,14 @@ def encode_some(
 
 
 def recommended_as_json(table: pa.Table) -> pa.DictionaryArray:
-    """Return the recommended product of each row as the inside of a JSON object.
+    """Return the recommended product of each row as the fields of a JSON object.
 
-    Each product is encoded once, however often it is recommended.
+    Each product is encoded only once.
     """
     recommended = table["recommended_product_id"].combine_chunks().dictionary_encode()
     codes = recommended.indices.to_numpy()
     rows = np.empty(len(recommended.dictionary), np.int64)
-    rows[codes[::-1]] = np.arange(len(codes))[::-1]  # where each is recommended first
+    rows[codes[::-1]] = np.arange(len(codes))[::-1]  # the first row of each
     columns = ("recommended_product_name", "recommended_category_code")
     names, categories = (table[column].combine_chunks().take(rows) for column in columns)
     encoded = pc.binary_join_element_wise(

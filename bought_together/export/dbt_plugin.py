@@ -1,6 +1,6 @@
 """Let `dbt build` publish: SQL functions for macros/publish.sql, in a plugin of dbt-duckdb.
 
-SQL writes the tables of a build; these functions decide whether it may be published, and move the
+SQL writes the tables of a build. These functions decide whether it may be published, and move the
 pointer. Both take and return JSON.
 """
 
@@ -33,7 +33,7 @@ class Plugin(BasePlugin):
 
 
 def json_function(function: Callable[[Facts], Facts]) -> Callable[[str], str]:
-    """Return a function from JSON to JSON, whose error is in the answer: `{"error": "…"}`."""
+    """Return a function from JSON to JSON that returns errors as `{"error": "…"}`."""
 
     @wraps(function)
     def call(facts: str) -> str:
@@ -49,10 +49,10 @@ def json_function(function: Callable[[Facts], Facts]) -> Callable[[str], str]:
 
 @json_function
 def begin_publish(facts: Facts) -> Facts:
-    """Return the folder to write the tables to, or a message that says why there is none.
+    """Return the folder to write the tables to, or a message with the reason not to publish.
 
-    `facts` holds the build's `manifest` (build, run, built_at), and `nodes`, `results`, `project`
-    and `is_trial` for the rule.
+    `facts` has the build's `manifest` (build, run, built_at), and `nodes`, `results`, `project`
+    and `is_trial` for the publish rule.
     """
     lake_path, manifest = lake_path_setting(os.environ), facts.pop("manifest")
     reason = reason_not_to_publish(**facts)
@@ -67,7 +67,7 @@ def begin_publish(facts: Facts) -> Facts:
 
 @json_function
 def finish_publish(facts: Facts) -> Facts:
-    """Move the pointer to a build whose tables are written; returns a message for people."""
+    """Move the pointer to a build whose tables are written, and return a message."""
     lake_path, manifest = lake_path_setting(os.environ), facts["manifest"]
     if newer := make_published(lake_path, manifest, {"results": facts["results"]}):
         return {"message": f"Nothing published: {is_older(manifest, newer)}"}

@@ -1,4 +1,4 @@
-"""What the lookup says of a product, from the build that `dbt build` published last."""
+"""Look up recommendations in the published build, as data or as text."""
 
 import json
 from itertools import groupby
@@ -21,9 +21,9 @@ def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:
     """Return product id -> its recommendations, best first.
 
     A recommendation has rank, product_id, product_name, category_code and copurchase_count (the
-    number of baskets that held both).
+    number of baskets with both products).
     """
-    # In this thread alone: a thread that starts while the program ends takes it down.
+    # In this thread only: a thread that starts while the program ends would crash it.
     frame = in_order(export.table).select(COLUMNS).to_pandas(use_threads=False)
     rows = frame.itertuples(index=False, name=None)
     return {
@@ -42,13 +42,13 @@ def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:
 
 
 def names_of(export: Export) -> dict[str, str | None]:
-    """Return product id -> product name, None for a product that is not in the product list."""
+    """Return product id -> name, None for a product that is not in the product list."""
     ids, names = (export.products[name].to_pylist() for name in ("product_id", "product_name"))
     return dict(zip(ids, names, strict=True))
 
 
 def best_seller(lake_path: str) -> str | None:
-    """Return the product with the highest count, as an example; None in an empty table."""
+    """Return the id of the product with the highest count, None for an empty table."""
     table = read_export(lake_path).table
     order = [("copurchase_count", "descending"), ("product_id", "ascending")]
     best = table.take(pc.select_k_unstable(table, k=1, sort_keys=order))
@@ -56,7 +56,7 @@ def best_seller(lake_path: str) -> str | None:
 
 
 def as_table(rows: list[RecommendationRow]) -> str:
-    """Return recommendations as a table for people."""
+    """Return recommendations as a text table."""
     return tabulate(
         [list(row.values()) for row in rows],
         headers=["", "product", "name", "category", "baskets with both"],
@@ -68,7 +68,7 @@ def as_table(rows: list[RecommendationRow]) -> str:
 def answer_text(
     product_id: str, product_name: str | None, rows: list[RecommendationRow], as_json: bool
 ) -> str:
-    """Return what is printed for one product; its name is None when it is not in the list."""
+    """Return one product's answer as text or JSON; the name is None for an unlisted product."""
     if as_json:
         return json.dumps(answer(product_id, product_name, rows), ensure_ascii=False)
     product = f"{product_name} ({product_id})" if product_name else product_id

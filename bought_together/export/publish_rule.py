@@ -1,4 +1,4 @@
-"""When `dbt build` may publish: only what this very build made and tested from end to end."""
+"""Decide whether `dbt build` may publish: only if this build made and tested everything."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,13 @@ def reason_not_to_publish(
     project: str,
     is_trial: bool,
 ) -> str:
-    """Return one line that says why a build must not be published, an empty string when it may.
+    """Return the reason not to publish a build, in one line; empty when it may be published.
 
-    `nodes` are the project graph's by unique id (name, resource_type, package, depends_on),
-    `results` those of this invocation by unique id (status). It may be published when the marts,
-    all their upstream models and seeds and all data tests on these ran here, and nothing failed.
-    Unit tests prove code, not data, and may be left out; other packages do not matter.
+    `nodes` maps unique ids to the project's nodes (name, resource_type, package, depends_on), and
+    `results` maps them to this invocation's results (status). A build may be published when the
+    marts, all their upstream models and seeds, and all data tests on these ran in it, and nothing
+    failed. Unit tests prove the code, not the data, and may be left out. Other packages do not
+    matter.
     """
     if is_trial:
         return "a build with --empty or --sample is a trial"
@@ -40,7 +41,7 @@ def reason_not_to_publish(
 
 
 def vouching_nodes(nodes: Mapping[str, Mapping[str, Any]], project: str) -> set[str]:
-    """Return the ids of the marts, all that they are made of, and all data tests on these."""
+    """Return the ids of the marts, all their upstream nodes, and all data tests on these."""
     ours = {unique_id: node for unique_id, node in nodes.items() if node["package"] == project}
     upstream: set[str] = set()
     to_visit = [unique_id for unique_id, node in ours.items() if node["name"] in PUBLISHED]

@@ -1,4 +1,4 @@
-"""What `dbt build` published last: its tables, read as they are."""
+"""Read the export of the published build."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,9 +31,9 @@ RecommendationRow = dict[str, Any]
 class Export:
     """One published build.
 
-    `table` has the columns of product_recommendations, `products` those of products that name a
-    product: product_id, product_name, category_code (null where it is not listed). `version` is
-    the build's id, `run` the run of the lake that it read, `built_at` when it started (UTC).
+    `table` has the columns of product_recommendations. `products` has product_id, product_name and
+    category_code (null for unlisted products) of the mart products. `version` is the build's id,
+    `run` the run of the lake that it read, and `built_at` its start (UTC).
     """
 
     table: pa.Table
@@ -44,9 +44,9 @@ class Export:
 
 
 def read_export(lake_path: str, product_ids: tuple[str, ...] = ()) -> Export:
-    """Return the current build; with `product_ids`, only the rows of these products.
+    """Return the current build, or with `product_ids` only the rows of these products.
 
-    Raises CannotRun when nothing is published, or any part of it cannot be read.
+    Raises CannotRun when nothing is published or a part of it cannot be read.
     """
     manifest = read_published(lake_path)
     folder = build_path(lake_path, manifest["build"])
@@ -59,7 +59,7 @@ def read_export(lake_path: str, product_ids: tuple[str, ...] = ()) -> Export:
             datetime.fromisoformat(manifest["built_at"]).astimezone(UTC),
         )
     except CannotRun:
-        # Was it replaced and removed while it was read?
+        # The build may have been replaced and removed during the read.
         if read_published(lake_path)["build"] != manifest["build"]:
             return read_export(lake_path, product_ids)
         raise
@@ -78,7 +78,7 @@ def read_published(lake_path: str) -> dict[str, Any]:
 
 
 def in_order(table: pa.Table) -> pa.Table:
-    """Return the rows by product and rank: the table itself as `dbt build` writes it."""
+    """Return the rows sorted by product and rank, which is the order that `dbt build` writes."""
     keys = [(column, "ascending") for column in ("product_id", "recommendation_rank")]
     order = pc.sort_indices(table, keys)
     is_in_order = order.equals(pa.array(np.arange(len(order)), order.type))
@@ -88,9 +88,9 @@ def in_order(table: pa.Table) -> pa.Table:
 def answer(
     product_id: str, product_name: str | None, recommendations: list[RecommendationRow]
 ) -> dict[str, Any]:
-    """Return what the lookup and the service say of one product.
+    """Return the answer of the lookup and the service for one product.
 
-    The name is None where the product list has no such product.
+    The name is None for a product that is not in the product list.
     """
     return {
         "product_id": product_id,
@@ -100,17 +100,17 @@ def answer(
 
 
 def read_parquet(path: str, columns: list[str], product_ids: tuple[str, ...] = ()) -> pa.Table:
-    """Return some columns of a Parquet file, of some products where there are `product_ids`.
+    """Return some columns of a Parquet file, or with `product_ids` only the rows of these products.
 
-    Raises CannotRun when it cannot be read. It is read by the plain reader and in this thread
-    alone. pyarrow's data sets, which know filters, start threads: those wait for ever on some
-    damaged files, and one that starts while the program ends takes it down.
+    Raises CannotRun when it cannot be read. The plain reader reads it in this thread. pyarrow's
+    data sets can filter, but start threads: those hang on some damaged files, and a thread that
+    starts while the program ends would crash it.
     """
     try:
         fs, name = locate(path)
         file = pq.ParquetFile(BytesIO(fs.cat_file(name)), pre_buffer=False)
         table = file.read(columns, use_threads=False).select(columns)
-        table.validate(full=True)  # every value is looked at here, also damaged text
+        table.validate(full=True)  # checks every value, so damaged text is found here
     except storage_errors(ValueError, KeyError, pa.ArrowException) as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
     if product_ids:

@@ -1,4 +1,4 @@
-"""REDIS_URL: redis://, rediss:// (TLS) or unix://, with its password kept out of every message."""
+"""Connect to REDIS_URL (redis://, rediss:// or unix://), and keep its password out of messages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,23 +19,23 @@ def safe(url: str) -> str:
 
 
 def connect(url: str, kind: Any = redis.Redis, **options: Any) -> Any:
-    """Return a client of `kind`, redis.Redis or redis.asyncio.Redis; nothing is sent yet.
+    """Return a client of `kind` (redis.Redis, redis.asyncio.Redis) without connecting yet.
 
-    Raises CannotRun, without quoting the address, where it is none: in a password that is not
-    percent-encoded, any part of it may look like a host or a port.
+    Raises CannotRun for an invalid address. The message does not quote it, since any part of it may
+    be a password that is not percent-encoded.
     """
     try:
         return kind.from_url(url, **options)
     except ValueError:
         raise CannotRun(
             "REDIS_URL is no address like redis://host:6379/0 or rediss://user:password@host:6379/0"
-            " (percent-encode what is special in a password)"
+            " (percent-encode special characters in a password)"
         ) from None
 
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Turn what a client raises into CannotRun."""
+    """Turn the errors of a client into CannotRun."""
     try:
         yield
     except redis.RedisError as error:
@@ -43,7 +43,7 @@ def explained(url: str) -> Iterator[None]:
 
 
 def explain(url: str, error: Exception) -> str:
-    """Return in one line, without a secret, what went wrong at an address."""
+    """Return a client's error in one line, with the address but without its secrets."""
     if isinstance(error, redis.AuthenticationError):
         reason = "user or password refused"
     elif isinstance(error, redis.TimeoutError):

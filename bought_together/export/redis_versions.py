@@ -1,12 +1,12 @@
-"""Published versions in Redis: each complete beside the others, and one pointer to the current.
+"""The published versions in Redis: each is complete, and a pointer names the current one.
 
-    bought-together:current         the id of what is served: a version, a dot, and a publish of it
+    bought-together:current         the id of the current version: version, dot, random part
     bought-together:<id>:manifest   JSON: version, run, built_at, products, previous (an id or null)
     bought-together:<id>:answers    hash: product id -> the encoded answer
     bought-together:<id>:products   the catalogue, as Parquet
 
-What is being written, and what is no longer current, has a time to live; the current has none. No
-two publishes write to the same keys, so that neither a killed one nor another can spoil them.
+A version that is being written, or is no longer current, has a time to live; the current one has
+none. Each publish writes to its own keys, so that no other publish can damage them.
 """
 
 import json
@@ -28,7 +28,7 @@ from bought_together.storage.builds import age
 
 CURRENT_KEY = "bought-together:current"
 PARTS = ("manifest", "answers", "products")
-# What a killed publish wrote is gone this long after its last batch.
+# The keys of a killed publish expire this long after its last batch.
 UNFINISHED_KEPT_SECONDS = 3600
 
 
@@ -43,11 +43,11 @@ def version_of(published_id: str) -> str:
 def publish(
     client: redis.Redis, export: Export, batches: Iterable[pa.RecordBatch], keep_seconds: int
 ) -> int:
-    """Write a build beside the others, check it, then move the pointer; returns its products.
+    """Write a build beside the others, check it, move the pointer, and return its product count.
 
-    `batches` are the export's answers (ANSWERS). What was current is kept for `keep_seconds`.
-    Raises CannotRun when what arrived is not what was sent, or a newer build is current, and
-    redis.RedisError; either way the pointer has not moved.
+    `batches` are the export's answers (ANSWERS). Redis keeps the replaced version for
+    `keep_seconds`. Raises CannotRun when answers are missing in Redis or a newer build is current,
+    and redis.RedisError. In both cases the pointer stays.
     """
     published_id = f"{export.version}.{secrets.token_hex(4)}"
     answers_key = key(published_id, "answers")
@@ -64,7 +64,9 @@ def publish(
     table = pa.Table.from_batches(products, CATALOGUE)
     client.set(key(published_id, "products"), as_parquet(table), ex=UNFINISHED_KEPT_SECONDS)
     if (arrived := client.hlen(answers_key)) != table.num_rows:
-        raise CannotRun(f"{arrived:,} of {table.num_rows:,} answers arrived: publish again")
+        raise CannotRun(
+            f"only {arrived:,} of {table.num_rows:,} answers arrived in Redis: publish again"
+        )
     manifest = {
         "version": export.version,
         "run": export.run,
@@ -87,10 +89,10 @@ def move_pointer(
     keep_seconds: int,
     manifest: dict[str, Any] | None = None,
 ) -> None:
-    """Make something current, in one step with the times to live of it and of what it replaces.
+    """Make a version current, and set its time to live and the replaced one's in the same step.
 
-    With a `manifest` it is new, and must not be older than what is current; without, it was
-    published before.
+    With a `manifest` the version is new and must not be older than the current one. Without, it
+    was published before.
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
@@ -115,7 +117,7 @@ def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
     """Raise CannotRun where a build is older than the current one."""
     if age(current) > age(manifest):
         raise CannotRun(
-            f"{current['version']}, which is current there, is newer than {manifest['version']}:"
+            f"Redis serves {current['version']}, which is newer than {manifest['version']}:"
             " to serve an older build again, use `make rollback`"
         )
 
@@ -123,9 +125,9 @@ def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
 def roll_back_redis(
     client: redis.Redis, keep_seconds: int, version: str | None = None
 ) -> tuple[str, str]:
-    """Serve `version` again, by default the one before the current; returns (left, current).
+    """Serve `version` again, by default the one before the current; return (left, current).
 
-    Raises CannotRun where it is not held any more, and redis.RedisError.
+    Raises CannotRun when Redis no longer has it, and redis.RedisError.
     """
     left = read_current_id(client)
     target = find_id(client, version) if version else read_manifest(client, left)["previous"]
@@ -138,34 +140,34 @@ def roll_back_redis(
 
 
 def find_id(client: redis.Redis, version: str) -> str:
-    """Return the id under which a version was published; raises CannotRun where it is not held."""
+    """Return the id of a published version; raises CannotRun when Redis does not have it."""
     start, end = key("", "manifest").split("::")
     pattern = f"{start}:{escape_pattern(version)}.*:{end}"
     for found in client.scan_iter(pattern):
         return found.decode().removeprefix(f"{start}:").removesuffix(f":{end}")
-    raise CannotRun(f"{version} is not held there: it has expired, or was never published")
+    raise CannotRun(f"{version} is not in Redis: it has expired, or was never published")
 
 
 def read_current_id(client: redis.Redis) -> str:
-    """Return the id of what is served; raises CannotRun where nothing is."""
+    """Return the id of the current version; raises CannotRun when there is none."""
     current = cast("bytes | None", client.get(CURRENT_KEY))
     if current is None:
-        raise CannotRun("nothing is published there: run `make publish` first")
+        raise CannotRun("nothing is published to Redis yet: run `make publish` first")
     return current.decode()
 
 
 def read_manifest(client: redis.Redis, published_id: str) -> dict[str, Any]:
-    """Return the manifest of what was published; raises CannotRun when it is gone."""
+    """Return the manifest of a published version; raises CannotRun when it is missing."""
     manifest = client.get(key(published_id, "manifest"))
     if manifest is None:
-        raise CannotRun(f"{version_of(published_id)} is not complete there: publish again")
+        raise CannotRun(f"{version_of(published_id)} is incomplete in Redis: publish it again")
     return json.loads(manifest)
 
 
 def read_version(client: redis.Redis, published_id: str) -> tuple[datetime, pa.Table]:
-    """Return when its build began and its catalogue; raises CannotRun where a part is missing."""
+    """Return the build time and catalogue of a version; raises CannotRun when a part is missing."""
     manifest = read_manifest(client, published_id)
     products = cast("bytes | None", client.get(key(published_id, "products")))
     if products is None or client.hlen(key(published_id, "answers")) != manifest["products"]:
-        raise CannotRun(f"{version_of(published_id)} is not complete there: publish again")
+        raise CannotRun(f"{version_of(published_id)} is incomplete in Redis: publish it again")
     return datetime.fromisoformat(manifest["built_at"]), pq.read_table(BytesIO(products))

@@ -30,7 +30,7 @@ def report(manifest: dict[str, Any]) -> str:
         "empty basket": records["baskets_empty"],
         "missing date": records["dates_missing"],
         "unreadable date": records["dates_unreadable"],
-        "unreadable store": records["stores_unreadable"],
+        "unreadable store id": records["stores_unreadable"],
     }
     if any(notes.values()):
         noted = ", ".join(count(number, what) for what, number in notes.items() if number)

@@ -61,7 +61,7 @@ def words(text: str) -> set[str]:
 
 
 def product_name(department: str, category: str, product_type: str, size: str) -> str:
-    """Return a name to read in a list, such as `Lean (beef)` or `Eggs - large, 1 DZ`.
+    """Return a readable name, such as `Lean (beef)` or `Eggs - large, 1 DZ`.
 
     Empty texts are left out. In produce the size is often that of the crate, so it is left out too.
     """
@@ -83,7 +83,7 @@ def product_rows(products: pd.DataFrame) -> Iterator[str]:
 
 
 def transaction_records(lines: pd.DataFrame) -> Iterator[str]:
-    """Yield one JSON line a basket; `lines` has one row a product bought (TRANSACTION_COLUMNS)."""
+    """Yield one JSON line per basket; `lines` has a row per bought product (TRANSACTION_COLUMNS)."""
     lines = lines.sort_values(["transaction_timestamp", "basket_id"], kind="stable")
     baskets = lines["basket_id"].to_numpy()
     starts = np.flatnonzero(np.diff(baskets, prepend=baskets[0] - 1))
@@ -111,7 +111,7 @@ def transaction_records(lines: pd.DataFrame) -> Iterator[str]:
 
 
 def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
-    """Whether all targets are there and none is older than a source."""
+    """Return whether all targets exist and none is older than a source."""
     if not all(path.exists() for path in targets):
         return False
     newest_source = max(path.stat().st_mtime for path in sources)
@@ -119,7 +119,7 @@ def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
 
 
 def read_package_columns(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Return columns of a Parquet file; raises CannotRun where it cannot be read."""
+    """Return columns of a Parquet file; raises CannotRun when it cannot be read."""
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
@@ -127,7 +127,7 @@ def read_package_columns(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def convert(package_dir: Path, output_dir: Path) -> bool:
-    """Write transactions.txt and products.txt; returns False where they were there already.
+    """Write transactions.txt and products.txt; return False if they already exist.
 
     Each appears under its name when it is whole. Raises CannotRun when the package is missing or
     cannot be read, OSError for a file that cannot be written.

@@ -1,6 +1,6 @@
 """A simulated shop: transactions and products of any size in the input format.
 
-What it imitates, with every draw made from the seed:
+It imitates, with every draw made from the seed:
 
 - a long tail: of P products the one of rank r is drawn with weight 1 / r**skew, a Zipf-like law
   (skew 0 draws all alike). Ids say nothing of rank;
@@ -14,9 +14,9 @@ What it imitates, with every draw made from the seed:
 - time: one basket in every ten seconds from 2017-01-01 on, so dates ascend; stores and customers
   are drawn uniformly.
 
-Baskets are drawn and written a block at a time, each block from a random stream of its own: memory
-does not grow with the number of baskets, and a shorter file is the beginning of a longer one. The
-same options give the same bytes with the same NumPy; NumPy does not promise its streams for ever.
+Baskets are drawn and written block by block, each block from its own random stream: memory does not
+grow with the number of baskets, and a shorter file is the beginning of a longer one. The same
+options give the same bytes with the same NumPy; another version of NumPy may draw other numbers.
 """
 
 import sys
@@ -45,7 +45,7 @@ CUSTOMERS = 100_000
 
 @dataclass(frozen=True)
 class Shop:
-    """The shop to imitate; the module's docstring says what each figure does."""
+    """The shop to imitate; the module's docstring explains each number."""
 
     products: int = 20_000
     themes: int = 400
@@ -57,13 +57,13 @@ class Shop:
 
     @property
     def themes_in_use(self) -> int:
-        """The number of themes that have a product: no more than there are products."""
+        """The number of themes that have a product."""
         return min(self.themes, self.products)
 
 
 @dataclass(frozen=True)
 class Assortment:
-    """What the shop sells, by popularity rank; all arrays have one element a product."""
+    """The shop's products by popularity rank; all arrays have one element per product."""
 
     numbers: np.ndarray  # the number in the product's id, 1..P
     line_starts: pa.Array  # the JSON of a line item up to its quantity
@@ -72,14 +72,14 @@ class Assortment:
 
 @dataclass(frozen=True)
 class Baskets:
-    """Baskets as columns: `sizes` and the three after it have one element a basket."""
+    """Baskets as columns: `sizes` and the three after it have one element per basket."""
 
     sizes: np.ndarray  # lines in the basket
     customers: np.ndarray
     stores: np.ndarray
     dates: np.ndarray  # datetime64[s], ascending
-    ranks: np.ndarray  # one element a line: the product's rank, from 0
-    quantities: np.ndarray  # one element a line: units, negative for a return
+    ranks: np.ndarray  # one element per line: the product's rank, from 0
+    quantities: np.ndarray  # one element per line: units, negative for a return
 
 
 def product_id(number: int) -> str:
@@ -177,14 +177,14 @@ def to_json_lines(assortment: Assortment, baskets: Baskets, count: int) -> str:
 
 
 def blocks_of(baskets: int) -> Iterator[tuple[int, int]]:
-    """Yield (block number, baskets wanted of it); only the last block is not wanted whole."""
+    """Yield (block number, number of baskets to write); only the last block is cut short."""
     for block, first in enumerate(range(0, baskets, BASKETS_IN_BLOCK)):
         yield block, min(BASKETS_IN_BLOCK, baskets - first)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a text file that appears under its name when it is whole, or not at all."""
+    """Open a text file for writing, which appears under its name only when it is complete."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8", newline="\n") as file:

@@ -1,1 +1,1 @@
-"""The recommender as a web service: a JSON API and a small storefront to look at results."""
+"""The web service: a JSON API, and a small storefront that shows the results."""

@@ -1,4 +1,4 @@
-"""The JSON API."""
+"""The JSON API under /v1."""
 
 import hashlib
 from typing import Annotated, Any
@@ -24,12 +24,12 @@ class Recommendation(BaseModel):
     product_id: str
     product_name: str
     category_code: str
-    copurchase_count: int = Field(description="Baskets that held both products.")
+    copurchase_count: int = Field(description="Number of baskets with both products.")
 
 
 class Recommendations(BaseModel):
     product_id: str
-    product_name: str | None = Field(description="Null where the product list has no such product.")
+    product_name: str | None = Field(description="Null for a product outside the product list.")
     recommendations: list[Recommendation]
 
 
@@ -54,13 +54,13 @@ class Problem(BaseModel):
 ProductId = Annotated[str, Path(description="An id of the product list; case matters.")]
 Limit = Annotated[
     int | None,
-    Query(ge=1, le=MAX_LIMIT, description="At most this many, the best; all that there are."),
+    Query(ge=1, le=MAX_LIMIT, description="Return only so many, the best first; by default all."),
 ]
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "What the client holds is current (If-None-Match)."}
+    304: {"description": "The client's copy is current (If-None-Match)."}
 }
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {
-    503: {"model": Problem, "description": "No data, or the store is away; see Retry-After."}
+    503: {"model": Problem, "description": "No data, or Redis is unavailable; see Retry-After."}
 }
 
 
@@ -72,7 +72,7 @@ def current_version(request: Request) -> Version:
 
 
 async def answers_of(version: Version, product_ids: list[str], limit: int | None) -> list[bytes]:
-    """Return the encoded answer of each product, an empty one for those that there are not."""
+    """Return the encoded answer of each product, without recommendations for an unknown one."""
     found = await version.answers(product_ids)
     return [
         orjson.dumps(answer(product_id, None, [])) if encoded is None else shorten(encoded, limit)
@@ -90,7 +90,7 @@ def shorten(encoded: bytes, limit: int | None) -> bytes:
 
 
 def cacheable(request: Request, version: Version, body: bytes) -> Response:
-    """Return JSON that a CDN may hold, or 304 where the client holds the same."""
+    """Return JSON that a CDN may cache, or 304 if the client has the same."""
     etag = f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "X-Data-Version": version.name}
     if is_held(request.headers.get("if-none-match"), etag):
@@ -99,7 +99,7 @@ def cacheable(request: Request, version: Version, body: bytes) -> Response:
 
 
 def is_held(if_none_match: str | None, etag: str) -> bool:
-    """Compare weakly, as RFC 9110 (13.1.2) has it: a proxy that compresses weakens the tag."""
+    """Compare weakly, as in RFC 9110 (13.1.2): a proxy that compresses makes the tag weak."""
     if if_none_match is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
@@ -110,10 +110,10 @@ def is_held(if_none_match: str | None, etag: str) -> bool:
     RECOMMENDATIONS_PATH,
     response_model=Recommendations,
     responses=NOT_MODIFIED | UNAVAILABLE,
-    summary="What is bought together with a product",
+    summary="Recommendations for one product",
 )
 async def recommendations(request: Request, product_id: ProductId, limit: Limit = None) -> Response:
-    """An empty list for a product that nobody bought with another, and for one unknown."""
+    """The list is empty for an unknown product, and for one never bought with another."""
     version = current_version(request)
     (body,) = await answers_of(version, [product_id], limit)
     return cacheable(request, version, body)
@@ -123,17 +123,17 @@ async def recommendations(request: Request, product_id: ProductId, limit: Limit 
     "/v1/recommendations",
     response_model=ManyRecommendations,
     responses=NOT_MODIFIED | UNAVAILABLE,
-    summary="The same for several products at once",
+    summary="Recommendations for several products",
 )
 async def many_recommendations(
     request: Request,
     product_id: Annotated[
         list[str],
-        Query(min_length=1, max_length=MAX_PRODUCTS, description="Repeated, for each product."),
+        Query(min_length=1, max_length=MAX_PRODUCTS, description="Repeat it for each product."),
     ],
     limit: Limit = None,
 ) -> Response:
-    """In the order asked for; a product that is asked for twice is answered once."""
+    """Answers are in the order of the request; a repeated product has one answer."""
     version = current_version(request)
     found = await answers_of(version, list(dict.fromkeys(product_id)), limit)
     return cacheable(request, version, b'{"products":[' + b",".join(found) + b"]}")
@@ -152,7 +152,7 @@ def products(
     ] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_SUGGESTIONS)] = 10,
 ) -> Response:
-    """Without a query, the products that were bought with another most often."""
+    """Without a query, it returns the products most often bought together with another."""
     version = current_version(request)
     found = version.catalogue.search(query, limit)
     return cacheable(request, version, orjson.dumps({"products": found}))

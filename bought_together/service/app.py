@@ -1,4 +1,4 @@
-"""The application: one backend, the JSON API, the storefront."""
+"""Put the application together: a backend, the JSON API and the storefront."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ DOCS_PACKAGE = ("fastapi_offline", "static")
 
 
 def create_app(backend: Backend, first_refresh: FirstRefresh | None = None) -> FastAPI:
-    """Return the application; it follows its backend while it runs."""
+    """Return the application, which keeps its backend up to date while it runs."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -31,7 +31,7 @@ def create_app(backend: Backend, first_refresh: FirstRefresh | None = None) -> F
     app = FastAPI(
         title="Bought together",
         version="1",
-        description="For every product, what is most often bought in the same basket.",
+        description="For every product, the products most often bought in the same basket.",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

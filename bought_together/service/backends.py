@@ -1,7 +1,7 @@
-"""Where the answers come from: the lake's export held in memory, or Redis.
+"""The two backends of the service: the lake's export in memory, and Redis.
 
-A backend has one current version at a time, which is replaced as a whole. A request takes the
-version once and asks nothing else, so that no answer mixes two.
+A backend has one current version, which it replaces as a whole. A request uses a single version,
+so that no answer mixes two.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from bought_together.export.read import read_export, read_published
 from bought_together.export.redis_versions import key, read_current_id, read_version, version_of
 from bought_together.service.catalogue import Catalogue
 
-# A shop's page waits for this; two tries, one of them on a new connection.
+# The shop's page waits for an answer: two tries, the second on a new connection.
 REDIS_SECONDS = 1.0
 REDIS_CONNECTIONS = 64
 
 
 class Unavailable(Exception):
-    """There is no answer now, and there may be one soon; says why in one line."""
+    """There is no answer now, but there may be one soon; the message is the reason, in one line."""
 
 
 class Version(Protocol):
@@ -43,26 +43,26 @@ class Version(Protocol):
     def catalogue(self) -> Catalogue: ...
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
-        """Return the encoded answer of each product, None for a product that there is not.
+        """Return the encoded answer of each product, None for an unknown one.
 
         Raises Unavailable.
         """
 
 
 class Backend(Protocol):
-    """Where versions come from."""
+    """A place that versions come from."""
 
     @property
     def current(self) -> Version | None: ...
 
     async def refresh(self) -> None:
-        """Take up the newest version, if it is another; raises CannotRun and Unavailable."""
+        """Load the newest version unless it is current; raises CannotRun and Unavailable."""
 
     async def check(self) -> None:
-        """Raise Unavailable where the current version could not answer."""
+        """Raise Unavailable when the current version cannot answer."""
 
     async def close(self) -> None:
-        """Give up every connection."""
+        """Close all connections."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class VersionInMemory:
 
 
 class LakeBackend:
-    """The build that a lake publishes, loaded again whenever it is another one."""
+    """The published build of a lake, loaded into memory whenever it changes."""
 
     def __init__(self, lake_path: str) -> None:
         self.lake_path = lake_path
@@ -91,14 +91,14 @@ class LakeBackend:
             await asyncio.to_thread(pa.default_memory_pool().release_unused)  # the old version
 
     async def check(self) -> None:
-        """Nothing: what is in memory can be answered."""
+        """A version in memory can always answer."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """There are no connections."""
 
 
 def load(lake_path: str) -> VersionInMemory:
-    """Return the version that a lake's export holds; raises CannotRun."""
+    """Return the published version of a lake; raises CannotRun."""
     export = read_export(lake_path)
     answers = pa.Table.from_batches(encode_answers(export), ANSWERS)
     catalogue = Catalogue(answers.select(CATALOGUE.names))
@@ -115,7 +115,7 @@ class VersionInRedis:
     address: str
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
-        """Ask once, whatever the number of products."""
+        """Send one request to Redis, for any number of products."""
         answers_key = key(self.published_id, "answers")
         try:
             if len(product_ids) == 1:
@@ -131,7 +131,7 @@ class VersionInRedis:
 
 
 class RedisBackend:
-    """What was published to a Redis; the pointer there says which version is current."""
+    """The versions in Redis, whose pointer names the current one."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -155,7 +155,7 @@ class RedisBackend:
             raise Unavailable(redis_url.explain(self.address, error)) from error
 
     def read_current(self) -> VersionInRedis:
-        """Return what is current in Redis; raises CannotRun where that is not whole."""
+        """Return the current version in Redis; raises CannotRun when it is incomplete."""
         published_id = read_current_id(self.refresh_client)
         if self.current and self.current.published_id == published_id:
             return self.current

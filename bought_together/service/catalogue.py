@@ -1,4 +1,4 @@
-"""The products of a version: which there are, and the search over their ids and names."""
+"""The products of a version, and the search over their ids and names."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ MAX_WORDS = 8
 class Catalogue:
     """The products of one version; `table` has the columns of answers.CATALOGUE.
 
-    `rows` is product id -> row of the table, which for a version in memory is its answer's too.
+    `rows` maps a product id to its row of the table, and of the answers of a version in memory.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -30,11 +30,11 @@ class Catalogue:
         return self.table.num_rows
 
     def search(self, query: str, limit: int) -> list[dict[str, Any]]:
-        """Return products that hold every word of the query in their id or name, best first.
+        """Return products with every word of the query in their id or name, best first.
 
-        Best: the id itself, ids that begin with the query, names that do, names with a word that
-        does, all others; among these, the product with the higher count. Case and accents do not
-        matter. An empty query gives the products with the highest counts.
+        The order is: the id itself, ids that begin with the query, names that begin with it, names
+        with a word that does, all others; and within these, the higher count first. Case and
+        accents do not matter. An empty query returns the products with the highest counts.
         """
         text = fold(query)
         rows = self.best_first

@@ -1,4 +1,4 @@
-"""Answers to what went wrong, in JSON."""
+"""Error responses in JSON."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -10,15 +10,15 @@ RETRY_AFTER_SECONDS = 2
 
 
 async def unavailable(request: Request, error: Exception) -> JSONResponse:
-    """Return 503: there is nothing to answer from, and there may be soon."""
+    """Return 503: there is no data to answer from now, but there may be soon."""
     headers = HEADERS | {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return JSONResponse({"detail": str(error)}, 503, headers)
 
 
 async def broken(request: Request, error: Exception) -> JSONResponse:
-    """Return 500; the error itself is for the log alone.
+    """Return 500; only the log gets the error itself.
 
-    Starlette makes this answer outside of all middleware, so that it brings its own headers.
+    Starlette sends this response outside all middleware, so it needs its own headers.
     """
     response = JSONResponse({"detail": "internal error"}, 500, HEADERS)
     response.raw_headers.extend(SECURITY_HEADERS)

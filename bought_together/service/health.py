@@ -1,4 +1,4 @@
-"""For those who run the service: is it alive, has it data, how does it do?"""
+"""Health checks and metrics for whoever runs the service."""
 
 from datetime import UTC, datetime
 
@@ -12,13 +12,13 @@ operations = APIRouter()
 
 @operations.get("/healthz", summary="Is the process alive?")
 async def healthz() -> dict[str, str]:
-    """Always 200; says nothing about the data."""
+    """Always 200, whatever the state of the data."""
     return {"status": "alive"}
 
 
 @operations.get("/readyz", responses=UNAVAILABLE, summary="Can it answer?")
 async def readyz(request: Request) -> dict[str, str | int | float]:
-    """200 with what is served, 503 while there is nothing or while the store is away."""
+    """200 with the current version, 503 while there is none or Redis is unavailable."""
     backend = request.app.state.backend
     version = current_version(request)
     await backend.check()

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests and their latency, and which data are served, how old."""
+"""Metrics for Prometheus: requests and latency, and the version and age of the data."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from bought_together.service.backends import Backend
 
-# Seconds; an answer from memory takes well below one millisecond.
+# In seconds; an answer from memory takes less than one millisecond.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 
 
@@ -45,7 +45,7 @@ class Metrics:
 
 
 class DataCollector(Collector):
-    """Tells, when asked, about the version that is served; nothing while there is none."""
+    """Reports the current version when Prometheus asks; nothing while there is none."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -61,7 +61,7 @@ class DataCollector(Collector):
         yield info
         yield GaugeMetricFamily(
             "bought_together_data_age_seconds",
-            "Seconds since the build of what is served began.",
+            "Seconds since the start of the build that is served.",
             value=(datetime.now(UTC) - version.built_at).total_seconds(),
         )
         yield GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""What goes around every request: security headers, HEAD, measurements, and the fast lane."""
+"""Middleware for every request: security headers, HEAD, metrics, and a fast lane."""
 
 import time
 
@@ -13,7 +13,7 @@ from bought_together.service.security_headers import SECURITY_HEADERS
 
 
 class RequestMiddleware:
-    """Plain ASGI, since this is run for every request."""
+    """Adds security headers, answers HEAD, and measures; plain ASGI for speed."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -33,7 +33,7 @@ class RequestMiddleware:
                 message["headers"] = [*message["headers"], *SECURITY_HEADERS]
             await send(message)
 
-        # The server leaves out the body of an answer to HEAD.
+        # The server omits the body of an answer to HEAD.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             await self.app(inner, receive, send_with_headers)
@@ -43,11 +43,10 @@ class RequestMiddleware:
 
 
 class FastLane:
-    """Answers the question that a shop asks most, for one product and without options, directly.
+    """Answers the most frequent request, one product without options, without FastAPI's routing.
 
-    Routing and checking parameters takes FastAPI longer than everything else about this request.
-    The endpoint is the same one, called without them; requests that have options, and all others,
-    go on to the application.
+    For this request, FastAPI's routing and parameter checks take longer than all the rest. The
+    fast lane calls the same endpoint directly. All other requests go to the application.
     """
 
     def __init__(self, app: ASGIApp) -> None:

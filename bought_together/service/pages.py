@@ -1,7 +1,7 @@
-"""The storefront and the page of the API's documentation: HTML for people to look at results.
+"""The storefront and the API's documentation page, in HTML.
 
-Every page works without JavaScript. A product's address is always /product?id=..., since ids are
-arbitrary text and a browser takes dots and slashes out of a path, however they are written.
+Every page of the storefront works without JavaScript. A product's address is /product?id=..., since
+ids are arbitrary text, and browsers remove dots and slashes from a path even when encoded.
 """
 
 from collections.abc import Callable, Container, Coroutine
@@ -24,14 +24,14 @@ from bought_together.service.error_responses import RETRY_AFTER_SECONDS
 
 MAX_HOME = 12
 MAX_RESULTS = 50
-MAX_QUERY = 200  # characters; what is beyond them is not looked for
+MAX_QUERY = 200  # characters; the rest of a query is ignored
 DOCS_ASSETS = frozenset({"swagger-ui-bundle.js", "swagger-ui.css"})
 CACHE_PAGES = {"Cache-Control": "no-cache"}
 CACHE_ASSETS = {"Cache-Control": "public, max-age=3600"}
 
 
 class Page(APIRoute):
-    """A route that says in HTML, too, that there is nothing to answer from."""
+    """A route that answers in HTML when there is no data to answer from."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -47,14 +47,14 @@ class Page(APIRoute):
 
 
 class Assets(StaticFiles):
-    """Files that a browser may hold for an hour; `only` these where not all of the folder."""
+    """Files that a browser may cache for an hour: all files of a folder, or those in `only`."""
 
     def __init__(self, *, only: Container[str] | None = None, **where: Any) -> None:
         super().__init__(**where)
         self.only = only
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        scope["route_path"] = scope["root_path"]  # what the metrics call all of these files
+        scope["route_path"] = scope["root_path"]  # one name in the metrics for all files
         if self.only is not None and path not in self.only:
             raise HTTPException(404)
         response = await super().get_response(path, scope)
@@ -66,7 +66,7 @@ storefront = APIRouter(route_class=Page, include_in_schema=False)
 
 
 def name_of(product: dict[str, Any]) -> str:
-    """Return what to call a product: its name, or its id where it has none."""
+    """Return a product's name, or its id if it has no name."""
     name, product_id = product["product_name"] or "", product["product_id"]
     return name.strip() or product_id.strip() or "Product without a name"
 
@@ -105,7 +105,7 @@ def render(
 
 @storefront.get("/")
 def home(request: Request, query: str = "") -> Response:
-    """The search; without a query, the products that were bought with another most often."""
+    """The search; without a query, the products most often bought together with another."""
     version = current_version(request)
     query = query.strip()[:MAX_QUERY]
     if not query:
@@ -123,7 +123,7 @@ def home(request: Request, query: str = "") -> Response:
 
 @storefront.get("/product")
 async def product(request: Request, product_id: Annotated[str, Query(alias="id")] = "") -> Response:
-    """What was bought together with one product; 404 for one that there is not."""
+    """The recommendations of one product; 404 for an unknown one."""
     version = current_version(request)
     row = version.catalogue.rows.get(product_id)
     if row is None:
@@ -136,5 +136,5 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
 
 @storefront.get("/docs")
 async def docs() -> Response:
-    """The API's documentation, drawn by Swagger UI from /openapi.json."""
+    """The API's documentation: Swagger UI over /openapi.json."""
     return render("docs.html")

@@ -1,4 +1,4 @@
-"""Follow a backend: take up each new version within seconds, and say once what is wrong."""
+"""Refresh a backend: load each new version within seconds, and log each problem once."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger("bought_together")
 
 
 class FirstRefresh(threading.Thread):
-    """Takes up the first version while the rest of the program is still being imported."""
+    """Loads the first version while the program imports the rest."""
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(daemon=True)
@@ -26,7 +26,7 @@ class FirstRefresh(threading.Thread):
 
 
 async def keep_refreshing(backend: Backend, first_refresh: FirstRefresh | None = None) -> None:
-    """Refresh the backend again and again, until cancelled; not before the first refresh ended."""
+    """Refresh the backend once per REFRESH_SECONDS until cancelled, after the first refresh."""
     problem: str | None = None
     if first_refresh:
         await asyncio.to_thread(first_refresh.join)
@@ -37,14 +37,14 @@ async def keep_refreshing(backend: Backend, first_refresh: FirstRefresh | None =
 
 
 async def refresh(backend: Backend, last_problem: str | None) -> str | None:
-    """Refresh once; returns what is wrong, and logs it where that is news."""
+    """Refresh once; return the problem, if any, and log it unless it is the last one."""
     before = backend.current.name if backend.current else None
     try:
         await backend.refresh()
         problem = None
     except (CannotRun, Unavailable) as error:
         problem = " ".join(str(error).split())
-    except Exception as error:  # whatever it is, the version that there is goes on
+    except Exception as error:  # the current version keeps serving, whatever the error
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem and problem != last_problem:
         serving = f"still serving {before}" if before else "nothing to serve yet"

@@ -1,6 +1,6 @@
-"""Headers of every answer, which leave a browser nothing but what is served from here."""
+"""Security headers of every answer: a browser loads only what this service serves."""
 
-# data: is for the icons inside the style sheet of /docs.
+# The style sheet of /docs contains icons as data: URLs.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

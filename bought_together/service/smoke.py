@@ -1,4 +1,4 @@
-"""Compare the answers of a running service with what the lake holds."""
+"""Compare the answers of a running service with the published build of the lake."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ Answer = dict[str, Any]
 
 
 def expected_answers(lake_path: str, count: int) -> tuple[str, list[Answer]]:
-    """Return the version that a lake holds, and its answers for `count` products, evenly spread.
+    """Return the lake's published version, and its answers for `count` products, evenly spread.
 
     Raises CannotRun when there is no export or it cannot be read.
     """
@@ -32,18 +32,18 @@ def expected_answers(lake_path: str, count: int) -> tuple[str, list[Answer]]:
         answer(product_id, names.get(product_id), recommendations)
         for product_id, recommendations in chosen
     ]
-    # Of an export without a row there is at least this to ask.
+    # An empty export still has this answer.
     return export.version, expected or [answer("no product at all", None, [])]
 
 
 def compare(url: str, version: str, expected: list[Answer], deadline: float) -> None:
-    """Ask for all expected answers, some at a time.
+    """Compare all expected answers with those of the service, some at a time.
 
-    Until the deadline (of time.monotonic) a service that does not answer, or does so from another
-    version, is asked again. Raises CannotRun after that, and Refused for an answer that differs.
+    Until the deadline (of time.monotonic) it asks again when the service does not answer or serves
+    another version. Raises CannotRun after the deadline, and Refused for an answer that differs.
     """
     if not url.startswith(("http://", "https://")):
-        raise CannotRun(f"SERVICE_URL {url} is no address like http://host:8000")
+        raise CannotRun(f"SERVICE_URL {url} is not an address like http://host:8000")
     url = url.rstrip("/")
     for start in range(0, len(expected), PRODUCTS_A_REQUEST):
         some = expected[start : start + PRODUCTS_A_REQUEST]
@@ -57,7 +57,7 @@ def compare(url: str, version: str, expected: list[Answer], deadline: float) -> 
 
 
 def ask(url: str, version: str, some: list[Answer], deadline: float) -> list[Answer]:
-    """Return what the service answers for these products, from this version."""
+    """Return the service's answers for these products, from this version."""
     query = urlencode([("product_id", wanted["product_id"]) for wanted in some])
     while True:
         try:
@@ -67,7 +67,7 @@ def ask(url: str, version: str, some: list[Answer], deadline: float) -> list[Ans
                 served = response.headers.get("X-Data-Version")
                 if served == version:
                     return json.load(response)["products"]
-                problem = f"serves version {served}, not {version}, which the lake holds"
+                problem = f"serves version {served}, not {version}, the lake's published build"
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
             problem = f"does not answer: {getattr(error, 'reason', None) or error}"
         if time.monotonic() > deadline:

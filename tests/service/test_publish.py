@@ -251,7 +251,7 @@ def test_nothing_to_publish_with_is_one_line(shop, valkey):
 def test_nothing_to_roll_back_is_one_line(shop, valkey):
     assert_one_line(shop.run("rollback"), 2, "make build")
     nothing = shop.run("rollback", REDIS_URL=valkey.url())
-    assert_one_line(nothing, 2, "nothing is published there")
+    assert_one_line(nothing, 2, "nothing is published to Redis yet")
     away = shop.run("rollback", REDIS_URL="redis://127.0.0.1:1/0")
     assert_one_line(away, 2, "127.0.0.1:1", "refused")
 
@@ -277,7 +277,7 @@ def test_a_named_build_is_served_again_back_and_forward(shop, valkey):
         roll_back(shop, valkey, names[number - 1])
         assert assert_whole(valkey) == number
     finished = shop.run("rollback", "20250101T000000Z-0", REDIS_URL=valkey.url())
-    assert_one_line(finished, 2, "20250101T000000Z-0 is not held there")
+    assert_one_line(finished, 2, "20250101T000000Z-0 is not in Redis")
 
 
 def test_the_lake_goes_back_and_forward(shop):

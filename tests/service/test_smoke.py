@@ -59,8 +59,8 @@ def test_an_answer_that_differs_is_told(shop, valkey):
     "url, told",
     [
         ("http://127.0.0.1:1", "does not answer: [Errno 111] Connection refused"),
-        ("127.0.0.1:8000", "is no address like http://host:8000"),
-        ("file:///etc/passwd", "is no address like http://host:8000"),
+        ("127.0.0.1:8000", "is not an address like http://host:8000"),
+        ("file:///etc/passwd", "is not an address like http://host:8000"),
     ],
 )
 def test_no_service_is_told(shop, url, told):
