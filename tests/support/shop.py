@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -121,11 +122,24 @@ class Shop:
 
     def run(self, script: str, *arguments: object, **settings: object) -> Any:
         """Run scripts/<script>.py; returns the finished process with its output as text."""
-        return self._run(self.project / f"scripts/{script}.py", arguments, settings)
+        program = [self.project / f"scripts/{script}.py", *map(str, arguments)]
+        environment = self.environment(**settings)
+        if script == "build":  # it runs dbt inside
+            return warm.run(program, self.project, environment)
+        return subprocess.run(
+            [sys.executable, *program],
+            cwd=self.project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def dbt(self, *arguments: str, **settings: object) -> Any:
         """Run dbt in the project."""
-        return self._run(Path(sys.executable).parent / "dbt", arguments, settings)
+        program = [Path(sys.executable).parent / "dbt", *arguments]
+        return warm.run(program, self.project, self.environment(**settings))
 
     def copy_project(self) -> None:
         """Use a copy of the project, for tests that change the project itself."""
@@ -158,9 +172,6 @@ class Shop:
         left_out = [] if unit_tests else ["--exclude-resource-type", "unit_test"]
         built = self.dbt("--quiet", "build", *left_out, *arguments, **settings)
         assert built.returncode == 0, built.stdout
-
-    def _run(self, program: Path, arguments: tuple[Any, ...], settings: dict[str, object]) -> Any:
-        return warm.run([program, *arguments], self.project, self.environment(**settings))
 
     def manifest(self) -> dict[str, Any]:
         return json.loads((self.lake / "current.json").read_text())
