@@ -1,5 +1,5 @@
-# Nothing a user sets is expanded in a shell line: settings reach the programs as environment
-# variables, exactly as written, so that globs, spaces, quotes and $ survive.
+# No setting is expanded in a shell line: the programs get settings as environment variables, exactly
+# as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
     DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT BUILD SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
@@ -7,13 +7,13 @@ $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Heavy tools have environments of their own.
+# Large tools have their own environments.
 AIRFLOW := .venv-airflow
 BENCH := .venv-bench
 DEPLOY := .venv-deploy
 INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
-# The package itself, as it stands here; its dependencies are those pinned.
+# The package itself, editable, with the pinned dependencies.
 INSTALL_PROJECT = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
@@ -26,22 +26,22 @@ help: ## show this list
 build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUCTS=... LAKE_PATH=... DUCKDB_PATH=...
 	@$(BIN)/python scripts/build.py
 
-test: $(BIN)/.installed-dev ## run the tests of programs, models and service
+test: $(BIN)/.installed-dev ## test programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-browser: $(BIN)/.installed-dev ## drive the storefront with Chromium (Debian's package chromium)
+test-browser: $(BIN)/.installed-dev ## test the storefront in Chromium (Debian's package chromium)
 	@$(BIN)/python -m pytest tests/browser
 
-test-airflow: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## run the DAG of deploy/airflow for real
+test-airflow: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## test the DAG of deploy/airflow in a real Airflow
 	@$(AIRFLOW)/bin/python -m pytest tests/airflow
 
-test-infrastructure: $(INFRASTRUCTURE)/.installed ## create, update and delete the stacks in an emulator of AWS
+test-infrastructure: $(INFRASTRUCTURE)/.installed ## test the CloudFormation stacks in an emulator of AWS
 	@$(INFRASTRUCTURE)/bin/python -m pytest tests/infrastructure
 
-test-production: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## everything at once: store, cluster, Airflow, Redis, service
+test-production: $(AIRFLOW)/.installed $(BIN)/.installed-dev ## test object store, cluster, Airflow, Redis and service together
 	@$(BIN)/python -m pytest -s --durations=0 tests/production
 
-image-check: $(BIN)/.installed-dev ## build the container images and run them (root; podman, debootstrap)
+image-check: $(BIN)/.installed-dev ## build and run the container images (root; podman, debootstrap)
 	@$(BIN)/python -m pytest tests/image
 
 lookup: $(BIN)/.installed ## recommendations for PRODUCT=<id>; without it, ask for ids
@@ -56,7 +56,7 @@ rollback: $(BIN)/.installed-service ## serve the build before the current one ag
 serve: $(BIN)/.installed-service ## serve over HTTP on 127.0.0.1:8000; HOST=... PORT=... REDIS_URL=...
 	@exec $(BIN)/python scripts/serve.py
 
-demo: $(BIN)/.installed $(DEMO)/package/.installed ## a larger shop: simulated data from a package, in data/demo
+demo: $(BIN)/.installed $(DEMO)/package/.installed ## build a larger shop in data/demo, from a package of simulated data
 	@$(BIN)/python scripts/demo.py $(DEMO)
 	@TRANSACTIONS=$(DEMO)/transactions.txt PRODUCTS=$(DEMO)/products.txt LAKE_PATH=$(DEMO)/lake \
 	    DUCKDB_PATH=$(DEMO)/warehouse.duckdb $(BIN)/python scripts/build.py
@@ -69,10 +69,11 @@ bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wr
 	@$(BIN)/python -m benchmarks.service.load
 	@$(BIN)/python -m benchmarks.service.soak
 
-lint: $(BIN)/.installed-dev ## check the style of Python and SQL
+lint: $(BIN)/.installed-dev ## check the style and types of Python, and the style of SQL
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/sqlfluff lint models tests macros
 
 lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows
@@ -87,12 +88,12 @@ lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows
 	@$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@$(DEPLOY)/bin/zizmor --offline --pedantic --quiet --no-progress .github
 
-audit: $(DEPLOY)/.installed ## ask PyPI for known vulnerabilities of every pinned package
+audit: $(DEPLOY)/.installed ## check every pinned package for known vulnerabilities
 	@status=0; for file in $(wildcard requirements*.txt */requirements*.txt */*/requirements*.txt); do \
 	    echo "$$file"; $(DEPLOY)/bin/pip-audit --progress-spinner off --no-deps --disable-pip -r $$file || status=1; \
 	done; exit $$status
 
-requirements: ## compile the pinned requirements anew (needs uv)
+requirements: ## update the pinned requirements (needs uv)
 	uv pip compile --universal --python-version 3.11 requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 requirements-service.in -o requirements-service.txt
 	uv pip compile --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt

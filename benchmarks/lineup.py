@@ -77,7 +77,7 @@ def our_build(engine: str, data: Data, scratch: Path) -> dict[str, str]:
 def build_contenders(data: Data, scratch: Path) -> list[Contender]:
     """Return this project's engines. The time of SQL's counting alone is a part of its job."""
     command = [str(PROJECT_PYTHON), str(ROOT / "scripts" / "build.py")]
-    output = "lake/product_recommendations.parquet"
+    output = "lake/published/*/product_recommendations.parquet"
     return [
         Contender(
             f"{OURS}, SQL engine",

@@ -1,1 +1,1 @@
-"""The products most often bought together, from raw exports to a table and its readers."""
+"""The products most often bought together: from a shop's raw files to a table and its readers."""

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from bought_together.errors import CannotRun, Refused, describe, store_errors
+from bought_together.errors import CannotRun, Refused, describe, storage_errors
 
 REFUSED = 1  # the data was read and refused
 CANNOT_RUN = 2  # something is missing, unreadable, unreachable or full
@@ -38,7 +38,7 @@ class Program(click.Command):
             stop(str(error), REFUSED)
         except CannotRun as error:
             stop(str(error), CANNOT_RUN)
-        except store_errors() as error:
+        except storage_errors() as error:
             stop(describe(error), CANNOT_RUN)
         except KeyboardInterrupt:
             stop("interrupted", INTERRUPTED)

@@ -20,18 +20,19 @@ from dask.utils import parse_bytes
 import bought_together
 from bought_together.errors import CannotRun, describe
 
-CONNECT_SECONDS = 8
+SCHEDULER_SECONDS = 8
 WORKER_SECONDS = 30
 POLL_SECONDS = 1
-# Of a worker's limit, before Dask pauses it at 80 %; and what Python and the libraries take.
+# The share of a worker's limit that tasks use; Dask pauses a worker at 80 %.
 MEMORY_SHARE = 0.7
+# Memory that Python and the libraries take.
 PROGRAM_BYTES = 300_000_000
-# A worker that was started without a limit may share its machine with others.
+# Assumed for a worker without a limit, since it may share its machine with others.
 UNLIMITED_WORKER_BYTES = 4_000_000_000
 
 
 class Resources(NamedTuple):
-    """Threads of all workers, and the bytes of memory that each of them may use."""
+    """The threads of all workers, and the memory in bytes that each thread may use."""
 
     threads: int
     memory: int
@@ -39,10 +40,10 @@ class Resources(NamedTuple):
 
 @contextmanager
 def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
-    """Yield a distributed Client for the scheduler's address, None for this machine's threads.
+    """Yield a distributed Client of the scheduler at this address; None means local threads.
 
-    Waits for a number of workers: a cluster may still be starting. Raises CannotRun when no
-    scheduler answers, or when they do not come.
+    Waits for `workers` workers, because a cluster may still be starting. Raises CannotRun when no
+    scheduler answers, or when there are too few workers after WORKER_SECONDS.
     """
     if not scheduler:
         yield None
@@ -50,13 +51,13 @@ def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
     import cloudpickle
     import distributed
 
-    # Workers need the libraries alone: this package travels with the tasks, subpackages included.
+    # Send this package with the tasks, subpackages included: workers need only the libraries.
     cloudpickle.register_pickle_by_value(bought_together)
     try:
-        asyncio.run(greet(scheduler))
-        # Whoever loses the scheduler is told so in one line, without the client's call stack.
+        asyncio.run(check_connection(scheduler))
+        # A lost scheduler is reported in one line, without the client's call stack.
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = distributed.Client(scheduler, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
     with client:
@@ -73,18 +74,24 @@ def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
         yield client
 
 
-async def greet(scheduler: str) -> None:
-    """Connect once: a Client that cannot even try prints a call stack when it is collected."""
+async def check_connection(scheduler: str) -> None:
+    """Connect once and close; raises OSError, ValueError or TypeError.
+
+    A Client whose first connection fails prints a call stack when it is garbage-collected.
+    """
     from distributed import Security
     from distributed.comm import connect
 
     arguments = Security().get_connection_args("client")
-    comm = await connect(scheduler, timeout=CONNECT_SECONDS, **arguments)
+    comm = await connect(scheduler, timeout=SCHEDULER_SECONDS, **arguments)
     await comm.close()
 
 
 def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: Any) -> list[Any]:
-    """Return `function(argument)` for each argument, in order; shows progress on a terminal."""
+    """Return `function(argument)` for each argument, in order, and show progress on a terminal.
+
+    Raises CannotRun when the cluster loses the scheduler, all workers, or a task for good.
+    """
     show = sys.stderr.isatty()
     if client is None:
         tasks = [dask.delayed(function, traverse=False)(argument) for argument in arguments]
@@ -94,7 +101,7 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
     from distributed import KilledWorker, progress
     from distributed.client import FutureCancelledError, FuturesCancelledError
 
-    # Pickled here, by value: the scheduler and the workers have none of these modules.
+    # Pickle here, by value: the scheduler and the workers have none of these modules.
     task = client.submit(pickle.loads, cloudpickle.dumps(function), pure=False)
     packed = [cloudpickle.dumps(argument) for argument in arguments]
     loaded = client.map(pickle.loads, packed, pure=False)
@@ -105,13 +112,16 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
         wait_for(futures, client)
         return client.gather(futures)
     except FuturesCancelledError as error:
-        raise CannotRun("the connection to the Dask scheduler was lost") from error
+        raise CannotRun("lost the connection to the Dask scheduler") from error
     except (KilledWorker, FutureCancelledError) as error:
         raise CannotRun(f"the Dask cluster lost a task for good: {describe(error)}") from error
 
 
 def wait_for(futures: list[Any], client: Any) -> None:
-    """Return when all futures are done or one failed; raises CannotRun when no worker is left."""
+    """Wait until all futures are done or one has failed.
+
+    Raises CannotRun when the scheduler is gone, or no worker has been left for WORKER_SECONDS.
+    """
     import distributed
 
     last_seen = time.monotonic()
@@ -122,28 +132,31 @@ def wait_for(futures: list[Any], client: Any) -> None:
         try:
             workers = client.nthreads()
         except OSError as error:
-            raise CannotRun(f"the Dask scheduler is gone: {describe(error)}") from error
+            raise CannotRun(f"lost the Dask scheduler: {describe(error)}") from error
         if workers:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > WORKER_SECONDS:
             raise CannotRun(
-                f"all workers of the Dask scheduler at {client.scheduler.address} are gone"
+                f"the Dask scheduler at {client.scheduler.address} has lost all its workers"
             )
 
 
 def resources(client: Any) -> Resources:
-    """Return what tasks may use: of this machine, or of the least worker of a cluster.
+    """Return the threads and memory of this machine or of the cluster.
 
-    Raises CannotRun when the cluster has no worker.
+    The memory is that of the worker with the least per thread. Raises CannotRun when the cluster
+    has no worker.
     """
     if client is None:
         return Resources(CPU_COUNT, (local_memory() - PROGRAM_BYTES) // CPU_COUNT)
     try:
         workers = client.scheduler_info()["workers"].values()
     except OSError as error:
-        raise CannotRun(f"the Dask scheduler is gone: {describe(error)}") from error
+        raise CannotRun(f"lost the Dask scheduler: {describe(error)}") from error
     if not workers:
-        raise CannotRun(f"all workers of the Dask scheduler at {client.scheduler.address} are gone")
+        raise CannotRun(
+            f"the Dask scheduler at {client.scheduler.address} has lost all its workers"
+        )
     memory = min(
         int((worker["memory_limit"] or UNLIMITED_WORKER_BYTES) * MEMORY_SHARE - PROGRAM_BYTES)
         // worker["nthreads"]
@@ -153,7 +166,8 @@ def resources(client: Any) -> Resources:
 
 
 def local_memory() -> int:
-    """Return the bytes that DuckDB would use: its limit where set, or 80 % of the container's."""
+    """Return DuckDB's memory limit in bytes: DUCKDB_MEMORY_LIMIT, or 80 % of the container's."""
     limit = os.environ.get("DUCKDB_MEMORY_LIMIT")
     with duckdb.connect(config={"memory_limit": limit} if limit else {}) as connection:
-        return parse_bytes(connection.sql("select current_setting('memory_limit')").fetchone()[0])
+        ((used,),) = connection.sql("select current_setting('memory_limit')").fetchall()
+        return parse_bytes(used)

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import duckdb
@@ -17,7 +17,6 @@ from bought_together.errors import CannotRun, Refused
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
-    from dbt_common.events.base_types import EventMsg
 
 # dbt-duckdb names the database after the file, unquoted, and ends its path at ? or #.
 UNUSABLE = re.compile(r"[?#]|['\"][^/]*$")
@@ -30,7 +29,7 @@ class DbtEvents:
         self.is_terminal = sys.stderr.isatty()
         self.has_published = False
 
-    def __call__(self, event: "EventMsg") -> None:
+    def __call__(self, event: Any) -> None:
         if event.info.name == "PrintEvent":
             self.clear()
             self.has_published |= event.info.msg.startswith("Published ")
@@ -86,7 +85,9 @@ def run_dbt_build(project: Path, manifest: "Manifest") -> None:
     began = time.monotonic()
     events = DbtEvents()
     runner = dbtRunner(manifest=manifest, callbacks=[events])
-    outcome = runner.invoke(["build", *options(project)])
+    # Unit tests prove code on rows of their own: they are for development and CI.
+    left_out = ["--exclude-resource-type", "unit_test"]
+    outcome = runner.invoke(["build", *left_out, *options(project)])
     events.clear()
     if outcome.exception:
         raise CannotRun(f"dbt build: {explain(outcome.exception)}")

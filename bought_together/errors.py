@@ -19,8 +19,8 @@ class Refused(Exception):
         self.manifest = manifest
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """Return what reading and writing raise, for an except clause.
+def storage_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what reading and writing raise, and `others`, for an except clause.
 
     The client of object stores raises errors of its own where nothing answers, no credentials are
     found or an answer breaks off; it is imported only by those who use it.
@@ -30,6 +30,7 @@ def store_errors() -> tuple[type[Exception], ...]:
         OSError,
         *((botocore.BotoCoreError,) if botocore else ()),
         *((aiohttp.ClientError,) if aiohttp else ()),
+        *others,
     )
 
 

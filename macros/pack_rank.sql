@@ -1,7 +1,6 @@
 {#-
-    Rank order in one number: the count in the high bits, the complement of the product key in the
-    low 32. Keys are dense by popularity, then id, so a larger number is a better recommendation.
-    Everything is bigint; a count of 2^31 or more overflows and raises.
+    The count is in the high bits, the complement of the product key in the low 32. Keys are dense
+    by popularity, then id, so a larger number is a better recommendation.
 -#}
 {% macro pack_rank(copurchase_count, product_key) -%}
     ({{ copurchase_count }}::bigint * 4294967296 + (4294967295 - {{ product_key }}::bigint))

@@ -1,7 +1,3 @@
 {% macro pair_engine() %}
-    {%- set engine = env_var('PAIR_ENGINE', '') or 'duckdb' -%}
-    {%- if engine not in ('duckdb', 'dask') -%}
-        {{- exceptions.raise_compiler_error('PAIR_ENGINE must be duckdb or dask, not ' ~ engine) -}}
-    {%- endif -%}
-    {{- return(engine) -}}
+    {{- return(var('pair_engine')) -}}
 {% endmacro %}

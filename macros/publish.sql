@@ -77,7 +77,7 @@
 
 
 {% macro call_function(name, facts) %}
-    {#- What a function of bought_together/export/dbt_plugin.py answers; its error ends the build. -#}
+    {#- Return what a function of bought_together/export/dbt_plugin.py does; its error ends dbt. -#}
     {%- set answer = fromjson(
         run_query("select " ~ name ~ "(" ~ literal(tojson(facts)) ~ ")").rows[0][0]
     ) -%}

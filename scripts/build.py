@@ -36,7 +36,7 @@ def show_result(lake_path: str, duckdb_path: str) -> None:
     )
     from bought_together.export.read import read_export
 
-    click.echo(f"warehouse  {duckdb_path}: product_recommendations, product_pairs")
+    click.echo(f"warehouse  {duckdb_path}: product_recommendations, products, product_pairs")
     if (product_id := best_seller(lake_path)) is not None:
         export = read_export(lake_path, (product_id,))
         rows = recommendations_of(export)[product_id]

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,7 +70,7 @@ def refuse_nan(_context: click.Context, _option: click.Parameter, value: float) 
     callback=refuse_nan,
     help="Share of lines that are returns, with a negative quantity.",
 )
-def main(output_dir: Path, baskets: int, **figures: float) -> None:
+def main(output_dir: Path, baskets: int, **figures: Any) -> None:
     """Write synthetic transactions.txt and products.txt of any size into OUTPUT_DIR.
 
     They imitate a shop with a long tail of products (a Zipf-like law), themed baskets (a share of

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -18,11 +18,11 @@ TIMEOUT_SECONDS = 30.0
 def publish_lake(client: "redis.Redis", lake_path: str, keep_seconds: int) -> None:
     from bought_together.export.answers import encode_answers
     from bought_together.export.read import read_export
-    from bought_together.export.redis_versions import CURRENT, publish, version_of
+    from bought_together.export.redis_versions import CURRENT_KEY, publish, version_of
 
     began = time.monotonic()
     export = read_export(lake_path)
-    current = client.get(CURRENT)
+    current = cast("bytes | None", client.get(CURRENT_KEY))
     if current and version_of(current.decode()) == export.version:
         click.echo(f"published  {export.version} already: nothing to do")
         return

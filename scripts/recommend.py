@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 import click
 
@@ -10,7 +11,8 @@ from bought_together.cli import lake_path_option, program
 
 def ask(reply: Callable[[str], str]) -> None:
     """Answer product ids from standard input until it ends."""
-    sys.stdin.reconfigure(errors="replace")  # bytes that are no text are no product either
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # bytes that are no text are no product either
     prompt = "product id (Ctrl-D leaves): " if sys.stdin.isatty() else ""
     while True:
         try:

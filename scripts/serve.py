@@ -25,8 +25,8 @@ def main(host: str, port: int, lake_path: str) -> None:
     import pyarrow as pa
     import uvicorn
 
-    from bought_together.service.backends import LakeSource, RedisSource
-    from bought_together.service.refreshing import FirstLook
+    from bought_together.service.backends import Backend, LakeBackend, RedisBackend
+    from bought_together.service.refreshing import FirstRefresh
 
     logging.basicConfig(
         format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO, stream=sys.stderr
@@ -35,14 +35,14 @@ def main(host: str, port: int, lake_path: str) -> None:
         logging.getLogger(client).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     redis_url = os.environ.get("REDIS_URL")
-    source = RedisSource(redis_url) if redis_url else LakeSource(lake_path)
-    first_look = FirstLook(source)
-    from bought_together.service.app import create_app  # takes a second, as the first look does
+    backend: Backend = RedisBackend(redis_url) if redis_url else LakeBackend(lake_path)
+    first_refresh = FirstRefresh(backend)
+    from bought_together.service.app import create_app  # takes a second, as the first refresh does
     from bought_together.service.http_protocol import JsonRefusals
 
     gc.freeze()  # else a full collection walks over every imported module and holds up all answers
     uvicorn.run(
-        create_app(source, first_look),
+        create_app(backend, first_refresh),
         host=host,
         port=port,
         http=JsonRefusals,

@@ -56,7 +56,7 @@ def lineup(folder: Path, lake: Path, redis_url: str) -> list[Contender]:
         return running(HERE / "bare.py", settings, "/constant", folder)
 
     return [
-        Contender("embedded", lambda: serve(lake), bare_minimum="constant bytes"),
+        Contender("in memory", lambda: serve(lake), bare_minimum="constant bytes"),
         Contender("constant bytes", bare, "/constant"),
         Contender("Redis", lambda: serve(lake, redis_url), bare_minimum="one value from Redis"),
         Contender("one value from Redis", bare, "/redis"),
@@ -95,10 +95,10 @@ def measure(folder: Path, rounds: int, seconds: int, products: int) -> list[Cont
 @click.option("--seconds", type=click.IntRange(min=1), default=10, help="Of load, each time.")
 @click.option("--products", type=click.IntRange(min=1_000), default=100_000)
 def main(rounds: int, seconds: int, products: int) -> None:
-    """Ask the service, embedded and on Redis, for random products as fast as it answers.
+    """Ask the service, in memory and on Redis, for random products as fast as it answers.
 
     In turn, a bare application of the same kind is asked for constant bytes and for one value from
-    Redis. At last the embedded service is asked while it loads one version after another.
+    Redis. At last the in-memory service is asked while it loads one version after another.
     """
     with orderly() as folder:
         wrk.require()

@@ -19,7 +19,7 @@ from benchmarks.service.wrk import Load
 
 RESULTS = HERE.parent / "results"
 PACKAGES = ("fastapi", "hiredis", "httptools", "orjson", "pyarrow", "redis", "uvicorn", "uvloop")
-SERVICES = ("embedded", "Redis")
+SERVICES = ("in memory", "Redis")
 LOWEST_RATIO = 0.8
 HIGHEST_P99_MS = 15.0
 LONGEST_START_SECONDS = 3.0
@@ -100,7 +100,7 @@ def bars_of(rows: Iterable[Row]) -> list[tuple[str, str, str, bool]]:
             bar(f"{row.name}: ready MiB", row.ready_bytes / 2**20, MOST_MEBIBYTES, ".0f"),
             bar(f"{row.name}: peak MiB", row.peak_bytes / 2**20, MOST_MEBIBYTES, ".0f"),
         ]
-        if row.name == "embedded":
+        if row.name == "in memory":
             bars.append(bar(f"{row.name}: p99 ms", row.p99_ms, HIGHEST_P99_MS, ".1f"))
         bars.append(bar(f"{row.name}: errors", row.errors, 1, "d"))
     return bars
@@ -151,7 +151,7 @@ def describe_reloads(reloads: Reloads) -> str:
     load = reloads.load
     after = ", ".join(f"{size / 2**20:.0f}" for size in reloads.bytes_after)
     return (
-        f"Embedded, while it took up {len(reloads.seconds)} versions one after another, "
+        f"In memory, while it took up {len(reloads.seconds)} versions one after another, "
         f"{median(reloads.seconds):.1f} s each:\n"
         f"{load.requests_per_second:,.0f} requests/s, p50 {load.p50_ms:.1f} ms, "
         f"p99 {load.p99_ms:.1f} ms, longest {load.max_ms:.0f} ms, "

@@ -1,4 +1,4 @@
-"""What taking up a new version does to the embedded service's answers, and to its memory."""
+"""What taking up a new version does to the in-memory service's answers, and to its memory."""
 
 import json
 import time

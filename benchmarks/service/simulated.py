@@ -1,4 +1,4 @@
-"""A simulated shop: builds of it as a lake publishes them, each version told from the others."""
+"""A simulated shop: builds as a lake publishes them, whose versions can be told apart."""
 
 import os
 from datetime import UTC, datetime, timedelta

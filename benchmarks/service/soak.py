@@ -64,7 +64,7 @@ def prepare(lake: Path, redis_url: str, products: int, publishes: int) -> dict[i
 
 
 async def soak(
-    embedded: Service,
+    in_memory: Service,
     on_redis: Service,
     exports: dict[int, Path],
     lake: Path,
@@ -81,18 +81,18 @@ async def soak(
         asyncio.create_task(
             ask(service.server.url, product_ids(products), service.tally, is_over.is_set)
         )
-        for service in (embedded, on_redis)
+        for service in (in_memory, on_redis)
         for _ in range(CONNECTIONS)
     ]
     try:
-        await publish_all(embedded, on_redis, exports, lake, redis_url, seconds)
+        await publish_all(in_memory, on_redis, exports, lake, redis_url, seconds)
     finally:
         is_over.set()
         await asyncio.gather(*clients)
 
 
 async def publish_all(
-    embedded: Service,
+    in_memory: Service,
     on_redis: Service,
     exports: dict[int, Path],
     lake: Path,
@@ -101,7 +101,7 @@ async def publish_all(
 ) -> None:
     """Publish to the lake and from there to Redis, evenly over so long; go back once half way.
 
-    The embedded service loads what the lake has; only Redis goes back. Raises CannotRun.
+    The in-memory service loads what the lake has; only Redis goes back. Raises CannotRun.
     """
     began, pause, steps = time.monotonic(), seconds / (len(exports) + 2), 0
 
@@ -118,7 +118,7 @@ async def publish_all(
     for version, export in exports.items():
         await next_step()
         replace_export(lake, export)
-        await asyncio.gather(see(embedded, version), publish_to_redis(version))
+        await asyncio.gather(see(in_memory, version), publish_to_redis(version))
         if version == middle:
             await next_step()
             await publish_to_redis(version - 1, "--rollback")
@@ -142,7 +142,7 @@ def run(folder: Path, seconds: int, products: int, publishes: int) -> list[Servi
         click.echo(f"making {publishes + 1} versions of {products:,} products", err=True)
         exports = prepare(lake, redis_url, products, publishes)
         with serve(lake) as in_memory, serve(lake, redis_url) as from_redis:
-            services = [Service("embedded", in_memory, [1]), Service("Redis", from_redis, [1])]
+            services = [Service("in memory", in_memory, [1]), Service("Redis", from_redis, [1])]
             for service in services:
                 service.bytes_before = service.server.look()
             click.echo(f"publishing {publishes} of them under load, {seconds} s", err=True)

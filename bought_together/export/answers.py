@@ -65,9 +65,9 @@ def encode_some(
     offsets = pa.array(bounds - bounds[0], pa.int32())
     answers = pc.binary_join_element_wise(
         '{"product_id":',
-        as_json(product_ids),
+        json_strings(product_ids),
         ',"product_name":',
-        as_json(names),
+        json_strings(names),
         ',"recommendations":[',
         pc.binary_join(pa.ListArray.from_arrays(offsets, recommendations), ","),
         "]}",
@@ -95,17 +95,17 @@ def recommended_as_json(table: pa.Table) -> pa.DictionaryArray:
     names, categories = (table[column].combine_chunks().take(rows) for column in columns)
     encoded = pc.binary_join_element_wise(
         '"product_id":',
-        as_json(recommended.dictionary),
+        json_strings(recommended.dictionary),
         ',"product_name":',
-        as_json(names),
+        json_strings(names),
         ',"category_code":',
-        as_json(categories),
+        json_strings(categories),
         "",
     )
     return pa.DictionaryArray.from_arrays(recommended.indices, encoded)
 
 
-def as_json(texts: pa.Array) -> pa.Array:
+def json_strings(texts: pa.Array) -> pa.Array:
     """Return each text as a JSON string, null as null."""
     quoted = pc.coalesce(pc.binary_join_element_wise('"', texts, '"', ""), "null")
     is_special = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from bought_together.errors import CannotRun, describe, store_errors
+from bought_together.errors import CannotRun, describe, storage_errors
 from bought_together.export.publish_rule import reason_not_to_publish
 from bought_together.storage.builds import build_path, make_published, newer_than
 from bought_together.storage.filesystem import make_folder
@@ -39,7 +39,9 @@ def json_function(function: Callable[[Facts], Facts]) -> Callable[[str], str]:
     def call(facts: str) -> str:
         try:
             return json.dumps(function(json.loads(facts)))
-        except (CannotRun, *store_errors()) as error:
+        except CannotRun as error:
+            return json.dumps({"error": str(error)})
+        except storage_errors() as error:
             return json.dumps({"error": f"cannot publish: {describe(error)}"})
 
     return call

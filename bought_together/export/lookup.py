@@ -10,14 +10,14 @@ from tabulate import tabulate
 from bought_together.export.read import (
     COLUMNS,
     Export,
-    Recommendation,
+    RecommendationRow,
     answer,
     in_order,
     read_export,
 )
 
 
-def recommendations_of(export: Export) -> dict[str, list[Recommendation]]:
+def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:
     """Return product id -> its recommendations, best first.
 
     A recommendation has rank, product_id, product_name, category_code and copurchase_count (the
@@ -55,7 +55,7 @@ def best_seller(lake_path: str) -> str | None:
     return best["product_id"][0].as_py() if best.num_rows else None
 
 
-def as_table(rows: list[Recommendation]) -> str:
+def as_table(rows: list[RecommendationRow]) -> str:
     """Return recommendations as a table for people."""
     return tabulate(
         [list(row.values()) for row in rows],
@@ -66,7 +66,7 @@ def as_table(rows: list[Recommendation]) -> str:
 
 
 def answer_text(
-    product_id: str, product_name: str | None, rows: list[Recommendation], as_json: bool
+    product_id: str, product_name: str | None, rows: list[RecommendationRow], as_json: bool
 ) -> str:
     """Return what is printed for one product; its name is None when it is not in the list."""
     if as_json:

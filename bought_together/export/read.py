@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bought_together.errors import CannotRun, describe, store_errors
+from bought_together.errors import CannotRun, describe, storage_errors
 from bought_together.storage.builds import build_path, pointer_path, read_pointer
 from bought_together.storage.filesystem import locate
 
@@ -24,7 +24,7 @@ COLUMNS = [
 ]
 PRODUCT_COLUMNS = ["product_id", "product_name", "category_code"]
 
-Recommendation = dict[str, Any]
+RecommendationRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_published(lake_path: str) -> dict[str, Any]:
         if manifest is None:
             raise CannotRun(f"no recommendations at {path}: run `make build` first")
         return {name: manifest[name] for name in ("build", "run", "built_at")}
-    except (*store_errors(), ValueError, KeyError, TypeError) as error:
+    except storage_errors(ValueError, KeyError, TypeError) as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
 
 
@@ -86,7 +86,7 @@ def in_order(table: pa.Table) -> pa.Table:
 
 
 def answer(
-    product_id: str, product_name: str | None, recommendations: list[Recommendation]
+    product_id: str, product_name: str | None, recommendations: list[RecommendationRow]
 ) -> dict[str, Any]:
     """Return what the lookup and the service say of one product.
 
@@ -111,7 +111,7 @@ def read_parquet(path: str, columns: list[str], product_ids: tuple[str, ...] = (
         file = pq.ParquetFile(BytesIO(fs.cat_file(name)), pre_buffer=False)
         table = file.read(columns, use_threads=False).select(columns)
         table.validate(full=True)  # every value is looked at here, also damaged text
-    except (*store_errors(), ValueError, KeyError, pa.ArrowException) as error:
+    except storage_errors(ValueError, KeyError, pa.ArrowException) as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
     if product_ids:
         wanted = pc.is_in(table["product_id"], pa.array(product_ids, pa.string()))

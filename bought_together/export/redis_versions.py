@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from glob import escape as escape_pattern
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,7 +26,7 @@ from bought_together.export.answers import CATALOGUE
 from bought_together.export.read import Export
 from bought_together.storage.builds import age
 
-CURRENT = "bought-together:current"
+CURRENT_KEY = "bought-together:current"
 PARTS = ("manifest", "answers", "products")
 # What a killed publish wrote is gone this long after its last batch.
 UNFINISHED_KEPT_SECONDS = 3600
@@ -94,14 +94,10 @@ def move_pointer(
     """
 
     def move(pipe: redis.client.Pipeline) -> None:
-        current = pipe.get(CURRENT)
+        current = cast("bytes | None", pipe.get(CURRENT_KEY))
         previous = current.decode() if current else None
-        replaced = pipe.get(key(previous, "manifest")) if previous and manifest else None
-        if manifest and replaced and age(json.loads(replaced)) > age(manifest):
-            raise CannotRun(
-                f"{version_of(previous)}, which is current there, is newer than"
-                f" {manifest['version']}: to serve an older build again, use `make rollback`"
-            )
+        if previous and manifest and (replaced := pipe.get(key(previous, "manifest"))):
+            refuse_older(manifest, json.loads(cast("bytes", replaced)))
         pipe.multi()
         if manifest:
             content = json.dumps(manifest | {"previous": previous})
@@ -110,9 +106,18 @@ def move_pointer(
             if previous:
                 pipe.expire(key(previous, part), keep_seconds)
             pipe.persist(key(published_id, part))
-        pipe.set(CURRENT, published_id)
+        pipe.set(CURRENT_KEY, published_id)
 
-    client.transaction(move, CURRENT)
+    client.transaction(move, CURRENT_KEY)
+
+
+def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise CannotRun where a build is older than the current one."""
+    if age(current) > age(manifest):
+        raise CannotRun(
+            f"{current['version']}, which is current there, is newer than {manifest['version']}:"
+            " to serve an older build again, use `make rollback`"
+        )
 
 
 def roll_back_redis(
@@ -143,7 +148,7 @@ def find_id(client: redis.Redis, version: str) -> str:
 
 def read_current_id(client: redis.Redis) -> str:
     """Return the id of what is served; raises CannotRun where nothing is."""
-    current = client.get(CURRENT)
+    current = cast("bytes | None", client.get(CURRENT_KEY))
     if current is None:
         raise CannotRun("nothing is published there: run `make publish` first")
     return current.decode()
@@ -160,7 +165,7 @@ def read_manifest(client: redis.Redis, published_id: str) -> dict[str, Any]:
 def read_version(client: redis.Redis, published_id: str) -> tuple[datetime, pa.Table]:
     """Return when its build began and its catalogue; raises CannotRun where a part is missing."""
     manifest = read_manifest(client, published_id)
-    products = client.get(key(published_id, "products"))
+    products = cast("bytes | None", client.get(key(published_id, "products")))
     if products is None or client.hlen(key(published_id, "answers")) != manifest["products"]:
         raise CannotRun(f"{version_of(published_id)} is not complete there: publish again")
     return datetime.fromisoformat(manifest["built_at"]), pq.read_table(BytesIO(products))

@@ -1,1 +1,1 @@
-"""From raw exports to the lake: validate, flatten, set aside what cannot be used."""
+"""From raw files to the lake: validate, flatten, and set bad records aside with a reason."""

@@ -1,8 +1,8 @@
-"""Turn one block of transaction records into columns: fast where the block is clean.
+"""Turn one block of transaction records into columns, with a fast reader where the block is clean.
 
-`flatten_lines` gives a block to pyarrow's JSON reader. Where a guard or the reader objects, the
-block is halved until only small pieces around the trouble are left, and those are read record by
-record with `records.py`, which knows every reason for a reject. Both ways give the same rows.
+`flatten_lines` gives a block to pyarrow's JSON reader. When a guard or the reader objects, the
+block is halved until only small pieces around the trouble are left. `records.py`, which knows
+every reason for a reject, reads those pieces record by record. Both readers give the same rows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,16 +25,17 @@ from bought_together.ingest.records import (
 )
 from bought_together.ingest.rejects import reject
 
-# Below this many bytes a block that the fast reader refuses is read record by record.
+# A block of at most this many bytes that the fast reader refuses is read record by record.
 SMALL_BLOCK = 64 * 1024
-# The reader is a quarter faster on pieces that stay in the processor's cache; a longer record makes
-# it refuse, and is then read on its own.
+# The reader is a quarter faster on pieces that fit in the processor's cache. It refuses a longer
+# record, which is then read on its own.
 READER_CHUNK = 4 << 20
-# Ids to which `clean_id` has nothing to do: printable ASCII, no space at either end.
+# Ids that `clean_id` leaves as they are: printable ASCII, no space at either end.
 PLAIN_ID = r"\A[!-~](?:[ -~]*[!-~])?\z"
 NEWLINE, CARRIAGE_RETURN, OPEN, CLOSE = b"\n\r{}"
 
-# Ids are text in most shops and numbers in some; each combination of the two keeps the fast way.
+# Product ids and store ids are text in most exports and numbers in some: one schema for each
+# combination.
 FAST_SCHEMAS = [
     pa.schema(
         [
@@ -56,8 +57,8 @@ def flatten_lines(
 ) -> Flattened:
     """Flatten a block of whole lines.
 
-    `offset` is the block's place in its file in bytes (decompressed), `line_number` the lines
-    of the block before `data`. `fast=False` reads record by record from the start.
+    `offset` is where `data` starts in its file, in (decompressed) bytes; `line_number` counts the
+    lines of the block before `data`. `fast=False` reads record by record from the start.
     """
     if fast and data:
         try:
@@ -83,7 +84,7 @@ def flatten_fast(
     Raises NotClean or pyarrow.ArrowInvalid when any record needs a closer look.
     """
     starts = record_starts(data)
-    table = read_json(data, chunk)
+    table = read_json_lines(data, chunk)
     if table.num_rows != len(starts):
         raise NotClean("a line with more than one record")
     items = table["itemList"].combine_chunks()
@@ -111,10 +112,10 @@ def flatten_fast(
 
 
 def record_starts(data: bytes) -> np.ndarray:
-    """Return the place of each line's first byte; raises NotClean unless every line is `{...}`.
+    """Return where each line starts, in bytes; raises NotClean unless every line is `{...}`.
 
-    A line break between `}` and `{` stands between two records: inside a JSON value the two are
-    never neighbours, and inside a string the reader refuses a line break.
+    A line break between `}` and `{` always separates two records: the two are never neighbours
+    inside a JSON value, and the reader refuses a line break inside a string.
     """
     characters = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(characters == NEWLINE)
@@ -128,14 +129,14 @@ def record_starts(data: bytes) -> np.ndarray:
     return starts
 
 
-def read_json(data: bytes, chunk: int) -> pa.Table:
+def read_json_lines(data: bytes, chunk: int) -> pa.Table:
     """Read whole lines of JSON, `chunk` bytes at a time; raises NotClean or ArrowInvalid."""
     buffer = pa.py_buffer(data)
     offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
     text = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
-    text.cast(pa.large_string())  # the reader lets bytes pass that are not UTF-8; this raises
+    text.cast(pa.large_string())  # raises for bytes that are not UTF-8, which the reader accepts
     if b"Inf" in data or b"-NaN" in data:
-        raise NotClean("the reader takes these for numbers, JSON does not")
+        raise NotClean("the reader accepts these as numbers, JSON does not")
     refusal: Exception = NotClean("no schema fits")
     for schema in FAST_SCHEMAS:
         try:
@@ -154,7 +155,7 @@ def read_json(data: bytes, chunk: int) -> pa.Table:
 
 
 def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
-    """Return ids as trimmed text, each distinct id looked at once; raises NotClean."""
+    """Return ids as trimmed text, checking each distinct id once; raises NotClean."""
     encoded = ids.dictionary_encode()
     if not pa.types.is_integer(ids.type):
         plain = pc.match_substring_regex(encoded.dictionary, PLAIN_ID)
@@ -173,7 +174,7 @@ def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
 
 
 def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line number in the block, byte offset in the file, line) of each line with text."""
+    """Yield (line number in the block, byte offset in the file, line) of each non-blank line."""
     for place, line in enumerate(data.split(b"\n"), start=number):
         if line.strip():
             yield place, offset, line
@@ -183,10 +184,10 @@ def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int,
 def flatten_records(
     records: Iterable[tuple[int | None, int, bytes]], file_number: int
 ) -> Flattened:
-    """Flatten records one by one: each is kept, or set aside with a reason.
+    """Flatten records one by one: keep each, or set it aside with a reason.
 
     `records` holds (line number in the block, place in the file, text). A place is a byte offset,
-    or the element number in a file that is one JSON array.
+    or the element number when the file is one JSON array.
     """
     flattened = Flattened()
     places: list[int] = []
@@ -199,7 +200,7 @@ def flatten_records(
             flattened.counts.update(records_rejected=1, records_touched=1)
             flattened.rejects.append(reject(line_number, place, str(error), text))
             continue
-        except TooDeep:  # for the record-by-record reader; the fast one knows no depth
+        except TooDeep:  # the fast reader has no limit of depth
             flattened.add(flatten_deep(line_number, place, text, file_number))
             continue
         places.append(place)
@@ -210,13 +211,13 @@ def flatten_records(
             flattened.rejects.append(reject(line_number, place, reason, raw_text))
     flattened.counts["baskets_empty"] += sum(basket.is_empty for basket in baskets)
     flattened.counts["lines_rejected"] += sum(len(basket.rejected_lines) for basket in baskets)
-    flattened.counts["stores_unreadable"] += sum(basket.store_unreadable for basket in baskets)
+    flattened.counts["stores_unreadable"] += sum(basket.store_id_unreadable for basket in baskets)
     flattened.add(assemble(as_columns(baskets, order_ids(file_number, np.array(places, "int64")))))
     return flattened
 
 
 def flatten_deep(line_number: int | None, place: int, text: bytes, file_number: int) -> Flattened:
-    """Flatten one record nested too deeply for `decode_record`."""
+    """Flatten one record that is nested too deeply for `decode_record`."""
     flattened = Flattened()
     try:
         flattened = flatten_fast(text.strip(), place, file_number, chunk=len(text) + 1)

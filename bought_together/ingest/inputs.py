@@ -1,4 +1,4 @@
-"""Find the input files, and tell of what kind each is: gzipped or not, JSON lines or an array."""
+"""Find the input files and detect the kind of each: gzipped or not, JSON lines or one array."""
 
 import re
 import zlib
@@ -11,7 +11,7 @@ import fsspec
 from fsspec.core import has_magic
 
 from bought_together.errors import CannotRun, describe
-from bought_together.storage.filesystem import full_name, is_object_store, locate, store_errors
+from bought_together.storage.filesystem import full_name, is_object_store, locate, storage_errors
 
 HEAD = 1 << 16
 FILES_AT_ONCE = 200
@@ -20,7 +20,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """One input file. `number` is its place in the run's list of files."""
 
     number: int
@@ -33,25 +33,25 @@ class Source:
 def find_files(patterns: str, what: str) -> list[str]:
     """Return the files that comma-separated paths and globs name, in order, each once.
 
-    A path that exists is taken as it is, whatever characters it holds. Raises CannotRun for a
-    folder, a missing or unreachable file, or a glob that matches no file.
+    `what` is the setting's name, for messages. A path that exists is not read as a glob. Raises
+    CannotRun for a folder, a missing or unreadable file, or a glob that matches no file.
     """
     paths: dict[str, None] = {}
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
         try:
             paths.update((path, None) for path in find_matches(pattern, what))
-        except store_errors() as error:
+        except storage_errors() as error:
             raise unreadable(pattern, error) from error
     if not paths:
-        raise CannotRun(f"no {what} named")
+        raise CannotRun(f"{what} is empty: name at least one file")
     return list(paths)
 
 
 def find_matches(pattern: str, what: str) -> list[str]:
-    """Return the files that one path or glob names, in order; raises as `find_files` does."""
+    """Return the files that one path or glob names, sorted; raises as `find_files` does."""
     fs, path = locate(pattern)
     if fs.isdir(path):
-        raise CannotRun(f"{what} {pattern} is a folder; name its files, as in {pattern}/*")
+        raise CannotRun(f"{what} {pattern} is a folder: name its files, for example {pattern}/*")
     if fs.exists(path):
         found = [path]
     elif has_magic(pattern):
@@ -65,37 +65,39 @@ def find_matches(pattern: str, what: str) -> list[str]:
 
 
 def is_folder(fs: fsspec.AbstractFileSystem, name: str, info: dict[str, Any]) -> bool:
-    """Whether a match is a folder, or a link to one."""
+    """Return whether a match is a folder or a link to one."""
     return info["type"] == "directory" or (bool(info.get("islink")) and fs.isdir(name))
 
 
-def look_at(paths: list[str]) -> list[Source]:
-    """Return files, numbered in order, and of what kind each is.
+def inspect_files(paths: list[str]) -> list[InputFile]:
+    """Return the files with their numbers, sizes and kinds, in the order of `paths`.
 
-    An object store is asked for the sizes of many at once, then for how they begin. Raises
-    CannotRun if one cannot be read.
+    An object store is asked for many sizes at once, and then for the first bytes of many files.
+    Raises CannotRun when a file cannot be read.
     """
-    stores: dict[fsspec.AbstractFileSystem, list[tuple[int, str, str]]] = {}
+    file_systems: dict[fsspec.AbstractFileSystem, list[tuple[int, str, str]]] = {}
     for number, path in enumerate(paths):
         fs, name = locate(path)
-        stores.setdefault(fs, []).append((number, path, name))
-    sources = [
-        source
-        for fs, files in stores.items()
+        file_systems.setdefault(fs, []).append((number, path, name))
+    input_files = [
+        input_file
+        for fs, files in file_systems.items()
         for start in range(0, len(files), FILES_AT_ONCE)
-        for source in look_into(fs, files[start : start + FILES_AT_ONCE])
+        for input_file in inspect_in(fs, files[start : start + FILES_AT_ONCE])
     ]
-    return sorted(sources, key=attrgetter("number"))
+    return sorted(input_files, key=attrgetter("number"))
 
 
-def look_into(fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]) -> Iterator[Source]:
-    """Yield the files of one file system: (number, path, name there)."""
+def inspect_in(
+    fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]
+) -> Iterator[InputFile]:
+    """Yield the files of one file system; `files` holds (number, path, name there)."""
     names = [name for _, _, name in files]
     try:
         sizes = fs.sizes(names)
-    except store_errors():
-        sizes = [size_of(fs, path, name) for _, path, name in files]  # which one is it?
-    # An empty object has no range to ask for; a file may hold more than its size says (/proc).
+    except storage_errors():
+        sizes = [size_of(fs, path, name) for _, path, name in files]  # finds the one that fails
+    # An empty object has no range to ask for; a file may contain more than its size says (/proc).
     asked = [
         name
         for (_, path, name), size in zip(files, sizes, strict=True)
@@ -111,18 +113,18 @@ def look_into(fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]) 
             text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head) if is_gzip else head
         except zlib.error as error:
             raise unreadable(path, error) from error
-        yield Source(number, path, size, is_gzip, is_array(text))
+        yield InputFile(number, path, size, is_gzip, is_array(text))
 
 
 def size_of(fs: fsspec.AbstractFileSystem, path: str, name: str) -> int:
     try:
         return fs.size(name)
-    except store_errors() as error:
+    except storage_errors() as error:
         raise unreadable(path, error) from error
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is one JSON array of objects rather than JSON lines."""
+    """Return whether a file that begins with `head` is one JSON array of objects."""
     return re.match(rb"\s*\[\s*(\{|\]\s*\Z)", head.removeprefix(BOM)) is not None
 
 

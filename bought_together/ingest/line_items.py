@@ -1,4 +1,4 @@
-"""The columns of kept records, and the rows of `line_items` that they become."""
+"""Turn the columns of kept records into rows of the table `line_items`."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ ORDER_ID_OFFSET_BITS = 40
 
 @dataclass
 class Flattened:
-    """What one block gave: rows, rejects and counts.
+    """The result of one block: rows, rejects and counts.
 
-    `rejects` rows carry line numbers counted from the first line of the block.
+    The line numbers in `rejects` count from the first line of the block.
     """
 
     line_items: list[pa.Table] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Flattened:
 class Columns:
     """Kept records as columns.
 
-    `order_ids`, `line_counts`, `dates` and `store_ids` have one entry a record, in input order;
-    `product_ids` and `quantities` one entry a line, the lines of a record together.
+    `order_ids`, `line_counts`, `dates` and `store_ids` have one entry per record, in input order;
+    `product_ids` and `quantities` have one entry per line, record by record.
     """
 
     order_ids: np.ndarray
@@ -68,12 +68,12 @@ def as_columns(baskets: list[Basket], ids: np.ndarray) -> Columns:
 
 
 def order_ids(file_number: int, places: np.ndarray) -> np.ndarray:
-    """Return `file number << 40 | place`, int64: a key that leads back to the record.
+    """Return `file number << 40 | place` (int64), a key that leads back to the record.
 
-    Raises CannotRun for a place that does not fit in its 40 bits.
+    Raises CannotRun when a place does not fit in 40 bits.
     """
     if len(places) and int(places.max()) >> ORDER_ID_OFFSET_BITS:
-        raise CannotRun("a transactions file is longer than 1 TiB: split it")
+        raise CannotRun("a file of TRANSACTIONS is larger than 1 TiB: split it")
     return places.astype("int64") | (file_number << ORDER_ID_OFFSET_BITS)
 
 
@@ -100,7 +100,7 @@ def assemble(columns: Columns) -> Flattened:
 
 
 def parse_dates(text: pa.Array) -> pa.Array:
-    """Return `YYYY.MM.DD HH:MM:SS` as timestamp[us]; null for no date or one that cannot be."""
+    """Return `YYYY.MM.DD HH:MM:SS` as timestamp[us], null for a missing or impossible date."""
     pattern = r"^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d$"
     year_zero = pc.starts_with(text, "0000")
     is_date = pc.and_not(pc.match_substring_regex(text, pattern), year_zero)

@@ -9,25 +9,25 @@ from typing import Any
 import pyarrow as pa
 
 from bought_together.ingest.byte_ranges import open_stream
-from bought_together.ingest.inputs import BOM, look_at, unreadable
+from bought_together.ingest.inputs import BOM, inspect_files, unreadable
 from bought_together.ingest.records import CONTROL_CHARACTER, clean_id
 from bought_together.ingest.rejects import REJECTS, reject
-from bought_together.storage.filesystem import store_errors
+from bought_together.storage.filesystem import storage_errors
 
 PRODUCTS = pa.schema(
     [("product_id", pa.string()), ("category_code", pa.string()), ("product_name", pa.string())]
 )
-COLUMNS = len(PRODUCTS)
-# First fields by which a header line is known, ignoring case.
+COLUMN_COUNT = len(PRODUCTS)
+# The first field of a header line, ignoring case.
 HEADER = re.compile(r"(item|item[ _]id|product[ _]id|sku)", re.IGNORECASE)
 
 
 class ProductRejected(ValueError):
-    """A line of the product list cannot be used; the message is the reason."""
+    """A line of the product list is unusable; the message is the reason."""
 
 
 def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
-    """Return the products, each id once, the rejected lines, and the counts.
+    """Return the products (PRODUCTS, each id once), the rejects (REJECTS) and the counts.
 
     The first line with an id wins. Raises CannotRun when a file cannot be read.
     """
@@ -56,7 +56,7 @@ def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
 
 
 def summarise_products(rejects: pa.Table) -> list[dict[str, Any]]:
-    """Return for each reason how many rejects there are and where the first one stands."""
+    """Return the number of rejects and the place of the first one, for each reason."""
     reasons: dict[str, dict[str, Any]] = {}
     for row in rejects.drop_columns(["source", "raw_text"]).to_pylist():
         reasons.setdefault(row["reason"], {**row, "rejects": 0})["rejects"] += 1
@@ -64,16 +64,16 @@ def summarise_products(rejects: pa.Table) -> list[dict[str, Any]]:
 
 
 def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line number, byte offset, line) of each line with text after the header."""
+    """Yield (line number, byte offset, line) of each non-blank line after the header."""
     offset = 0
     try:
-        with open_stream(look_at([path])[0]) as file:
+        with open_stream(inspect_files([path])[0]) as file:
             for number, line in enumerate(file):
                 text = line.removeprefix(BOM) if number == 0 else line
                 if text.strip(b" \r\n") and not (number == 0 and is_header(text)):
                     yield number, offset, text.rstrip(b"\n").removesuffix(b"\r")
                 offset += len(line)
-    except (*store_errors(), EOFError, zlib.error) as error:
+    except storage_errors(EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
 
 
@@ -88,9 +88,9 @@ def read_product(line: bytes) -> tuple[str, str, str]:
         fields = line.decode().split("\t")
     except UnicodeDecodeError:
         raise ProductRejected("product: not UTF-8") from None
-    if len(fields) != COLUMNS:
+    if len(fields) != COLUMN_COUNT:
         found = "no tab" if len(fields) == 1 else f"{len(fields)} columns"
-        raise ProductRejected(f"product: {found} where {COLUMNS} tab-separated columns belong")
+        raise ProductRejected(f"product: {found} where {COLUMN_COUNT} tab-separated columns belong")
     try:
         product_id = clean_id(fields[0])
     except ValueError as error:

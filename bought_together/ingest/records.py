@@ -1,7 +1,7 @@
-"""What one transaction record means: the single place that says which records and lines are kept.
+"""Decide which transaction records and lines are kept, and why the others are rejected.
 
-The fast reader in `blocks.py` accepts only input to which nothing here would object, so every
-reason for a reject is written in this module.
+This module holds every reason for a reject: the fast reader in `blocks.py` accepts only input that
+passes all the checks here.
 """
 
 import json
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode category Cc
-# Nothing real nests deeper; far below what the interpreter's own decoder can follow anywhere.
+# No real record nests deeper, and the standard library's decoder can always go this deep.
 DEEPEST = 200
-# What the structure of JSON hangs on; a string that the text does not end is `open_string`.
+# The tokens that make up JSON's structure; a string that does not end in the text is `open_string`.
 STRUCTURE = re.compile(r'[][{},]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|(?P<open_string>\\?\Z))', re.DOTALL)
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -23,48 +23,48 @@ class Number(str):
 
 
 class Constant(Number):
-    """NaN, Infinity or -Infinity: not JSON, yet written by some programs."""
+    """NaN, Infinity or -Infinity, which are not JSON but which some programs write."""
 
 
 class RecordRejected(ValueError):
-    """The record cannot be used; the message is the reason."""
+    """The record is unusable; the message is the reason."""
 
 
 class TooDeep(ValueError):
-    """The record nests deeper than `decode_record` follows."""
+    """The record is nested deeper than `DEEPEST`."""
 
 
 class LineRejected(ValueError):
-    """One line of a record cannot be used; the message is the reason."""
+    """One line of a record is unusable; the message is the reason."""
 
 
 @dataclass
 class Basket:
-    """One kept record: its lines, and what was set aside from it."""
+    """One kept record: its kept lines and its rejected lines."""
 
     product_ids: list[str] = field(default_factory=list)
     quantities: list[float | None] = field(default_factory=list)
     rejected_lines: list[tuple[str, Any]] = field(default_factory=list)  # (reason, decoded line)
     date: str | None = None
     store_id: str | None = None
-    store_unreadable: bool = False
+    store_id_unreadable: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether itemList had no entry at all."""
+        """Return whether itemList has no entry at all."""
         return not self.product_ids and not self.rejected_lines
 
 
 def decoder() -> json.JSONDecoder:
-    """Return the standard library's decoder with numbers kept as text: no rounding, no limit."""
+    """Return a JSON decoder that keeps numbers as text: no rounding, no limit of size."""
     return json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Constant)
 
 
 def clean_id(text: str) -> str:
     """Return an id without the Unicode white space around it.
 
-    Raises ValueError, saying why, when nothing is left, or when a control character or half a
-    surrogate pair is inside.
+    Raises ValueError with the reason when the id is empty or contains a control character or half
+    a surrogate pair.
     """
     text = text.strip()
     if not text:
@@ -77,7 +77,7 @@ def clean_id(text: str) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold the text (half a surrogate pair it cannot)."""
+    """Return whether UTF-8 can encode the text, which it cannot with half a surrogate pair."""
     return SURROGATE.search(text) is None
 
 
@@ -102,7 +102,7 @@ def decode_record(line: bytes) -> Any:
 
 
 def nesting(text: str) -> int:
-    """Return how deep lists and objects are nested in each other."""
+    """Return the depth to which lists and objects are nested."""
     depth = deepest = 0
     for mark in STRUCTURE.finditer(text):
         if mark[0] in ("[", "{"):
@@ -114,7 +114,7 @@ def nesting(text: str) -> int:
 
 
 def read_basket(record: Any) -> Basket:
-    """Return what is kept of a decoded record; raises RecordRejected when nothing is."""
+    """Return the basket of a decoded record; raises RecordRejected without a usable itemList."""
     if not isinstance(record, dict):
         raise RecordRejected("record: not an object")
     if "itemList" not in record:
@@ -126,9 +126,9 @@ def read_basket(record: Any) -> Basket:
         raise RecordRejected("record: itemList is not a list")
     basket = Basket(date=read_date(record.get("date")))
     try:
-        basket.store_id = read_store(record.get("store"))
+        basket.store_id = read_store_id(record.get("store"))
     except ValueError:
-        basket.store_unreadable = True
+        basket.store_id_unreadable = True
     for item in items:
         try:
             product_id, quantity = read_line(item)
@@ -159,7 +159,7 @@ def read_line(line: Any) -> tuple[str, float | None]:
 
 
 def read_quantity(quantity: Any) -> float | None:
-    """Return units bought, None where the record does not say; raises LineRejected."""
+    """Return the units bought, None when the line has no quantity; raises LineRejected."""
     if quantity is None:
         return None
     if not is_number(quantity):
@@ -171,14 +171,14 @@ def read_quantity(quantity: Any) -> float | None:
 
 
 def read_date(date: Any) -> str | None:
-    """Return the date as text for `blocks.parse_dates`; anything but text becomes unreadable."""
+    """Return the date as text for `line_items.parse_dates`, "" when it is not text."""
     if date is None or (isinstance(date, str) and not is_number(date) and is_unicode(date)):
         return date
     return ""
 
 
-def read_store(store: Any) -> str | None:
-    """Return the store id, None where there is none; raises ValueError when it is unusable."""
+def read_store_id(store: Any) -> str | None:
+    """Return the store id, None when there is none; raises ValueError when it is unusable."""
     if store is None:
         return None
     if not isinstance(store, str) or isinstance(store, Constant):
@@ -191,7 +191,7 @@ def is_number(value: Any) -> bool:
 
 
 def as_json(value: Any) -> str:
-    """Write a decoded value back as JSON, numbers as they were written."""
+    """Return a decoded value as JSON, its numbers as they were written."""
     if is_number(value):
         return str(value)
     if isinstance(value, dict):

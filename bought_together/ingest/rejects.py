@@ -1,4 +1,4 @@
-"""What was set aside, where it stood, and why."""
+"""The table `rejects`: records, lines and products that were set aside, with place and reason."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ RAW_TEXT_LIMIT = 64 * 1024
 
 
 def reject(line_number: int | None, place: int, reason: str, text: bytes) -> dict[str, Any]:
-    """Return a row of rejects; bytes that are no UTF-8 are escaped as in `\\xff`."""
+    """Return a row of REJECTS without its source; bytes that are not UTF-8 become `\\xff`."""
     escaped = text[:RAW_TEXT_LIMIT].decode("utf-8", "backslashreplace").encode()
     raw_text = escaped[:RAW_TEXT_LIMIT].decode("utf-8", "ignore")
     return {

@@ -1,4 +1,4 @@
-"""Print what a run of flatten read, kept and set aside."""
+"""Report how much a run of flatten read, kept and set aside."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def report(manifest: dict[str, Any]) -> str:
-    """Return the counts of a manifest as text, a line for each thing a person would ask."""
+    """Return the counts of a manifest as lines of text."""
     records = manifest["counts"]["transactions"]
     products = manifest["counts"]["products"]
     files = manifest["files"]
@@ -47,7 +47,7 @@ def megabytes(size: int) -> str:
 
 
 def place(reject: dict[str, Any]) -> str:
-    """Return file:line, or file and element for a JSON array."""
+    """Return where a reject is: file:line, or file and element in a JSON array."""
     path = display_path(reject["source_file"])
     if reject["line_number"] is None:
         return f"{path} element {reject['byte_offset']:,}"
@@ -55,7 +55,7 @@ def place(reject: dict[str, Any]) -> str:
 
 
 def display_path(path: str) -> str:
-    """Return a local path below the current folder as relative, any other as it is."""
+    """Return a path inside the current folder as a relative path, any other path unchanged."""
     if os.path.isabs(path) and Path(path).is_relative_to(Path.cwd()):
         return str(Path(path).relative_to(Path.cwd()))
     return path

@@ -1,4 +1,4 @@
-"""Flatten transactions and products into a new run of the lake."""
+"""Flatten the transactions and the product list into a new run of the lake."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,15 +14,20 @@ import pyarrow.parquet as pq
 from bought_together.dask_tasks import connected, run_tasks
 from bought_together.errors import CannotRun, Refused
 from bought_together.ingest.blocks import flatten_lines, flatten_records
-from bought_together.ingest.byte_ranges import Range, array_elements, plan_ranges, read_lines
-from bought_together.ingest.inputs import find_files, look_at
+from bought_together.ingest.byte_ranges import (
+    ByteRange,
+    array_elements,
+    plan_byte_ranges,
+    read_lines,
+)
+from bought_together.ingest.inputs import find_files, inspect_files
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.products import PRODUCTS, read_products, summarise_products
 from bought_together.ingest.rejects import REJECTS
 from bought_together.storage.filesystem import full_path, locate
 from bought_together.storage.lake import make_current, make_folders, new_run, run_path, write_part
 
-TABLES = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
+RUN_SCHEMAS = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
 BLOCK_SIZE = 32 << 20
 ARRAY_ELEMENTS_A_PART = 1 << 16
 COUNTS = (
@@ -42,7 +47,7 @@ COUNTS = (
 
 @dataclass
 class Tally:
-    """What one task did; `first_rejects` holds (line number in the range, place) by reason."""
+    """The counts of one task; `first_rejects` holds (line number in the range, place) by reason."""
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -63,16 +68,16 @@ def flatten(
     """Flatten the inputs into a run of the lake, make it current, and return its manifest.
 
     `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is nothing to
-    flatten, Refused when the share of records with something rejected is above
-    `max_reject_fraction`; the lake's current run is then the one it was.
+    flatten, and Refused when more than `max_reject_fraction` of the records are rejected or have a
+    rejected line. The lake's current run then stays the same.
     """
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
-    sources = look_at(paths)
-    ranges = plan_ranges(sources, block_size)
+    input_files = inspect_files(paths)
+    ranges = plan_byte_ranges(input_files, block_size)
     run = new_run()
     folder = run_path(full_path(lake_path), run)
-    make_folders(folder, tuple(TABLES))
+    make_folders(folder, tuple(RUN_SCHEMAS))
     product_table, product_rejects, product_counts = read_products(product_paths)
     with connected(scheduler, workers) as client:
         task = partial(flatten_range, folder=folder, block_size=block_size, fast=fast)
@@ -85,14 +90,14 @@ def flatten(
         ]
         run_tasks(number_rejects, reject_parts, client)
     write_part(f"{folder}/products/part-00000.parquet", product_table)
-    # One part with the schema is always there, also when nothing else was written.
+    # An empty part makes sure that the table exists and has its schema.
     write_part(f"{folder}/line_items/part-empty.parquet", LINE_ITEMS.empty_table())
     write_part(f"{folder}/rejects/part-products.parquet", product_rejects)
     manifest = {
         "run": run,
         "files": [
-            {"number": source.number, "path": source.path, "bytes": source.size}
-            for source in sources
+            {"number": input_file.number, "path": input_file.path, "bytes": input_file.size}
+            for input_file in input_files
         ],
         "counts": {"transactions": total(tallies), "products": dict(product_counts)},
         "rejects": summarise(ranges, tallies, lines_before) + summarise_products(product_rejects),
@@ -102,8 +107,8 @@ def flatten(
     return manifest
 
 
-def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast: bool) -> Tally:
-    """Flatten one range into parts of the run in `folder`; runs on a worker."""
+def flatten_range(job: tuple[int, ByteRange], *, folder: str, block_size: int, fast: bool) -> Tally:
+    """Write the line items and rejects of one range to the run in `folder`; a task of a worker."""
     number, part = job
     tally = Tally()
     for index, flattened in enumerate(read_range(part, block_size, fast)):
@@ -113,7 +118,7 @@ def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast:
             write_part(f"{folder}/line_items/{name}.parquet", table)
         if flattened.rejects:
             rows = [
-                {**row, "source": "transactions", "source_file": part.source.path}
+                {**row, "source": "transactions", "source_file": part.file.path}
                 for row in flattened.rejects
             ]
             tally.reject_parts.append(f"{folder}/rejects/{name}.parquet")
@@ -125,38 +130,38 @@ def flatten_range(job: tuple[int, Range], *, folder: str, block_size: int, fast:
     return tally
 
 
-def read_range(part: Range, block_size: int, fast: bool) -> Iterator[Flattened]:
-    """Yield what a range holds, block by block; line numbers count from the range's start."""
-    source = part.source
-    if source.is_array:
-        elements = array_elements(source)
+def read_range(part: ByteRange, block_size: int, fast: bool) -> Iterator[Flattened]:
+    """Yield the flattened blocks of a range; line numbers count from the range's start."""
+    input_file = part.file
+    if input_file.is_array:
+        elements = array_elements(input_file)
         while batch := [(None, *element) for element in islice(elements, ARRAY_ELEMENTS_A_PART)]:
-            yield flatten_records(batch, source.number)
+            yield flatten_records(batch, input_file.number)
         return
     lines_before = 0
     for block in read_lines(part, block_size):
-        flattened = flatten_lines(block.data, block.offset, source.number, lines_before, fast)
+        flattened = flatten_lines(block.data, block.offset, input_file.number, lines_before, fast)
         lines_before += flattened.counts["newlines"]
         yield flattened
 
 
 def unnumbered(part: str) -> str:
-    """Return where rejects wait, outside the glob, until the lines before them are counted."""
+    """Return the path of rejects that have no line numbers yet; readers' globs do not match it."""
     return f"{part}.unnumbered"
 
 
-def count_lines_before(ranges: list[Range], tallies: list[Tally]) -> list[int]:
-    """Return for each range how many lines of its file stand before it."""
+def count_lines_before(ranges: list[ByteRange], tallies: list[Tally]) -> list[int]:
+    """Return the number of lines of its file before each range."""
     before: list[int] = []
     lines: Counter[int] = Counter()
     for part, tally in zip(ranges, tallies, strict=True):
-        before.append(lines[part.source.number])
-        lines[part.source.number] += tally.counts["newlines"]
+        before.append(lines[part.file.number])
+        lines[part.file.number] += tally.counts["newlines"]
     return before
 
 
 def number_rejects(job: tuple[str, int]) -> None:
-    """Put line numbers of the whole file, counted from 1, on a part of rejects."""
+    """Rewrite a part of rejects with line numbers of the whole file, counted from 1."""
     part, lines_before = job
     fs, path = locate(unnumbered(part))
     with fs.open(path, "rb") as file:
@@ -168,7 +173,10 @@ def number_rejects(job: tuple[str, int]) -> None:
 
 
 def total(tallies: list[Tally]) -> dict[str, int]:
-    """Return all counts: records read = kept + rejected, lines read = written + rejected."""
+    """Return the sum of each count of COUNTS.
+
+    Records read = kept + rejected; lines read = written + rejected.
+    """
     counts = sum((tally.counts for tally in tallies), Counter())
     counts["records_kept"] = counts["records_read"] - counts["records_rejected"]
     counts["lines_read"] = counts["lines_written"] + counts["lines_rejected"]
@@ -176,9 +184,9 @@ def total(tallies: list[Tally]) -> dict[str, int]:
 
 
 def summarise(
-    ranges: list[Range], tallies: list[Tally], lines_before: list[int]
+    ranges: list[ByteRange], tallies: list[Tally], lines_before: list[int]
 ) -> list[dict[str, Any]]:
-    """Return for each reason how many rejects there are and where the first one stands."""
+    """Return the number of rejects and the place of the first one, for each reason."""
     reasons: dict[str, dict[str, Any]] = {}
     for part, tally, before in zip(ranges, tallies, lines_before, strict=True):
         for reason, count in tally.reasons.items():
@@ -186,7 +194,7 @@ def summarise(
             first = {
                 "reason": reason,
                 "rejects": 0,
-                "source_file": part.source.path,
+                "source_file": part.file.path,
                 "line_number": None if line is None else before + line + 1,
                 "byte_offset": place,
             }
@@ -199,15 +207,16 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: st
     counts = manifest["counts"]["transactions"]
     read, touched = counts["records_read"], counts["records_touched"]
     if not read:
-        raise CannotRun("TRANSACTIONS hold no record")
-    if not touched <= max_reject_fraction * read:  # so that nan allows nothing
+        raise CannotRun("TRANSACTIONS contain no records")
+    if not touched <= max_reject_fraction * read:  # nan allows no reject
         raise Refused(
-            f"{touched:,} of {read:,} records were rejected or hold a rejected line,"
-            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
-            f" nothing was published; the rejects are in {rejects_path}",
+            f"{touched:,} of {read:,} records are rejected or have a rejected line,"
+            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows",
             manifest,
         )
     if not counts["records_kept"]:
-        raise CannotRun("TRANSACTIONS hold no usable record")
+        raise CannotRun("TRANSACTIONS contain no usable record")
     if not manifest["counts"]["products"]["products"]:
-        raise CannotRun("PRODUCTS hold no usable product: three tab-separated columns are needed")
+        raise CannotRun(
+            "PRODUCTS contain no usable product: each needs three tab-separated columns"
+        )

@@ -1,1 +1,1 @@
-"""Count which products share baskets, with compiled code on one machine or a cluster."""
+"""Count the pairs of products in baskets, with compiled code on one machine or a cluster."""

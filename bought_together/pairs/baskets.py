@@ -1,7 +1,7 @@
-"""Baskets as arrays: the lake's purchases, each product once a basket, then as product keys.
+"""Baskets as arrays: first the distinct products of each basket, then their product keys.
 
-Each step is one task for each part of the line items, which holds whole baskets; a task reads and
-writes files in the lake, so that any worker can run it, and run it again.
+Each step is one task per part of the line items, which holds whole baskets. A task reads and
+writes files of the lake, so that any worker can run it, and run it again.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ BASKET_SIZES = pa.schema([("order_id", pa.int64()), ("product_count", pa.int32()
 def read_baskets(
     job: tuple[int, str], *, purchases: ModelQuery, given: Mapping[str, str], work: str
 ) -> None:
-    """Write the baskets of one part of the line items, and in how many its products are.
+    """Write the baskets of one part of the line items, and the basket count of each product.
 
-    Products are codes of the part's own here. `given` names the lake's other tables for
-    `purchases`, which selects order_id and product_id.
+    Products are coded by the part's own dictionary here. `purchases` selects order_id and
+    product_id; `given` maps the other tables that it reads to their paths.
     """
     number, part = job
     lines = run_model(purchases, {"lake_line_items": part, **given})
     order_ids = lines["order_id"].to_numpy()
     products = lines["product_id"].combine_chunks().dictionary_encode()
     codes = products.indices.to_numpy()
-    if np.any(order_ids[1:] < order_ids[:-1]):  # lines come as the model's SQL orders them
+    if np.any(order_ids[1:] < order_ids[:-1]):  # the model's SQL promises no order
         order = np.argsort(order_ids, kind="stable")
         order_ids, codes = order_ids[order], codes[order]
     basket_ids, ends, items, basket_counts = distinct_items(
@@ -42,7 +42,7 @@ def read_baskets(
     )
     rows = {
         "order_id": basket_ids,
-        "products": lists(ends, pa.DictionaryArray.from_arrays(items, products.dictionary)),
+        "products": basket_lists(ends, pa.DictionaryArray.from_arrays(items, products.dictionary)),
     }
     write_arrow(baskets_path(work, number), pa.table(rows))
     counted = {"product_id": products.dictionary, "basket_count": basket_counts}
@@ -54,8 +54,8 @@ def key_baskets(
 ) -> tuple[int, np.ndarray]:
     """Write the baskets of one part with product keys, ascending, and the baskets' sizes.
 
-    Returns the number of items and the effort of counting their pairs: for each of the ranges of
-    product keys that begin at `edges`, a number about proportional to time.
+    Returns the number of items, and the effort of counting their pairs: for each range of product
+    keys that begins at one of `edges`, a number roughly proportional to time.
     """
     baskets = read_arrow(baskets_path(work, number))
     products = baskets["products"].combine_chunks()
@@ -67,14 +67,16 @@ def key_baskets(
     items, effort = sort_baskets(
         ends, products.values.indices.to_numpy(), key_of_code, bins, len(edges)
     )
-    write_arrow(keyed_path(work, number), pa.table({"products": lists(ends, pa.array(items))}))
+    write_arrow(
+        keyed_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
+    )
     sizes = {"order_id": baskets["order_id"], "product_count": np.diff(ends, prepend=0)}
     write_part(f"{sizes_folder}/part-{number:05d}.parquet", pa.table(sizes).cast(BASKET_SIZES))
     return len(items), effort
 
 
 def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends (uint32) and product keys (int32) of the baskets of some parts, as one."""
+    """Return the ends (uint32) and product keys (int32) of all baskets of some parts."""
     parts = [
         read_arrow(keyed_path(work, number))["products"].combine_chunks() for number in numbers
     ]
@@ -88,8 +90,8 @@ def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return ends, items
 
 
-def lists(ends: np.ndarray, values: pa.Array) -> pa.ListArray:
-    """Return one list for each basket: the values up to its end."""
+def basket_lists(ends: np.ndarray, values: pa.Array) -> pa.ListArray:
+    """Return one list per basket; `ends` holds where each basket ends in `values`."""
     offsets = np.concatenate([[0], ends]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, values)
 

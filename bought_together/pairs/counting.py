@@ -1,4 +1,4 @@
-"""Count the pairs of a chunk of baskets, range by range of left products, and add up chunks."""
+"""Count the pairs of a chunk of baskets, range by range of left products, and add up the chunks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from bought_together.pairs.baskets import load_chunk
 from bought_together.pairs.kernels import count_rows, invert
-from bought_together.pairs.model_sql import reach
+from bought_together.pairs.model_sql import sign_in_for
 from bought_together.storage.filesystem import open_whole
 from bought_together.storage.mount import parquet_glob
 
-Range = tuple[int, int, int]  # number, first left product key, the key after the last
+KeyRange = tuple[int, int, int]  # number of the range, first left product key, key after the last
 
 PRODUCT_PAIRS = pa.schema(
     [
@@ -24,7 +24,7 @@ PRODUCT_PAIRS = pa.schema(
         for name in ("left_product_key", "right_product_key", "copurchase_count")
     ]
 )
-ROWS = 1 << 20  # in a row group
+ROWS = 1 << 20  # per row group
 MERGE = """
     select
         left_product_key,
@@ -37,12 +37,12 @@ MERGE = """
 
 
 def count_ranges(
-    job: tuple[int, list[int], list[Range]], *, product_count: int, work: str, target: str
+    job: tuple[int, list[int], list[KeyRange]], *, product_count: int, work: str, target: str
 ) -> tuple[int, int]:
-    """Count all pairs of a chunk of parts whose left product is in the ranges.
+    """Count the pairs of a chunk of parts whose left product is in one of the ranges.
 
-    Writes one file a range to the folder `target`, its rows in the order of both keys. Returns
-    the number of pairs and the number of pair occurrences (the sum of their counts).
+    Writes one file per range to the folder `target`, sorted by both keys. Returns the number of
+    pairs and the number of pair occurrences (the sum of the counts).
     """
     chunk, numbers, ranges = job
     ends, items = load_chunk(work, numbers)
@@ -61,28 +61,30 @@ def counted_rows(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield left keys, right keys and counts (int32) of the pairs of a range of left products.
 
-    The arrays are filled anew for each step: use or copy them before the next.
+    Each step overwrites the arrays of the one before: use or copy them first.
     """
-    columns = invert(ends, items, low, high)
+    starts, behind, behind_ends = invert(ends, items, low, high)
     counts = np.zeros(product_count + 1, np.int32)
     touched = np.zeros(product_count // 64 + 1, np.uint64)
     rows = tuple(np.empty(max(ROWS, product_count), np.int32) for _ in PRODUCT_PAIRS)
     first = low
     while first < high:
-        size, first = count_rows(items, *columns, low, first, counts, touched, rows)
+        size, first = count_rows(
+            items, starts, behind, behind_ends, low, first, counts, touched, rows
+        )
         if size:
             yield tuple(column[:size] for column in rows)
 
 
 def pairs_path(folder: str, number: int, chunk: int = 0) -> str:
-    """Return the file of a range's pairs in one chunk."""
+    """Return the path of a range's pairs in one chunk."""
     return f"{folder}/part-{number:05d}-{chunk:05d}.parquet"
 
 
 @contextmanager
 def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
-    # Rows come sorted by both keys and most counts are small: they pack to 1.3 bytes a pair, as
-    # fast as any encoding is written.
+    # Rows are sorted by both keys and most counts are small, so they pack to 1.3 bytes per pair,
+    # as fast as any other encoding.
     packed = dict.fromkeys(("right_product_key", "copurchase_count"), "DELTA_BINARY_PACKED")
     with (
         open_whole(path) as file,
@@ -99,18 +101,22 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
         yield writer
 
 
-def merge_range(job: Range, *, chunks: int, work: str, target: str, memory: int) -> tuple[int, int]:
-    """Add up the counts of a range over all chunks, in at most `memory` bytes and then on disk.
+def merge_range(
+    job: KeyRange, *, chunks: int, work: str, target: str, memory: int
+) -> tuple[int, int]:
+    """Add up the counts of a range over all chunks, in `memory` bytes and beyond that on disk.
 
-    Returns what `count_ranges` does.
+    Returns the numbers of pairs and of pair occurrences.
     """
     number, _, _ = job
     pairs = occurrences = 0
     with TemporaryDirectory() as spill, pairs_writer(pairs_path(target, number)) as writer:
-        settings = {"threads": 1, "memory_limit": f"{memory}B", "temp_directory": spill}
-        with duckdb.connect(config=settings) as connection:
+        memory_limit = f"{memory}B"
+        with duckdb.connect(
+            config={"threads": 1, "memory_limit": memory_limit, "temp_directory": spill}
+        ) as connection:
             paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
-            reach(connection, work)
+            sign_in_for(connection, work)
             counted = connection.read_parquet([parquet_glob(path) for path in paths])
             merged = counted.query("counted", MERGE).to_arrow_reader(ROWS)
             for batch in merged:

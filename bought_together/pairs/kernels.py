@@ -1,25 +1,26 @@
-"""Loops over baskets, compiled by Numba: what a product at a time in Python would take hours.
+"""Loops over baskets, compiled by Numba; in plain Python they would take hours.
 
-Baskets are rows of a sparse matrix (CSR): `items` holds the products of one basket after the other,
-`ends[b]` is where basket b ends in it. The baskets of a product are its columns (CSC).
+Baskets are the rows of a sparse matrix (CSR): `items` holds the products of one basket after the
+other, and basket b ends at `ends[b]`. The products are its columns (CSC).
 """
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-# Baskets up to this size are sorted by insertion, which needs no call.
+# Baskets up to this size are sorted by insertion, without a call.
 SMALL = 64
-# Visiting one of a product's baskets costs about as much as counting this many pairs (measured).
+# The cost of visiting one basket of a product, in pairs counted (measured).
 VISIT = 4
 
 
 @intrinsic
 def trailing_zeros(typing_context, word):
-    """Return the number of the lowest set bit of a word that is not 0: one instruction."""
+    """Return the position of the lowest set bit of a word that is not 0, in one instruction."""
 
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], context.get_constant(types.boolean, True))
@@ -29,11 +30,11 @@ def trailing_zeros(typing_context, word):
 
 @njit(nogil=True, cache=True)
 def distinct_items(order_ids, codes, code_count):
-    """Return baskets that name each of their products once, and how many baskets hold each.
+    """Return the distinct products of each basket, and the number of baskets of each product.
 
     `order_ids` (n, ascending) and `codes` (n, from 0 to below `code_count`) are lines. Returns
-    the baskets' order ids (b), their ends (b) and items (codes, as they first came), and the
-    number of baskets of each code (code_count).
+    the baskets' order ids (b), their ends (b), their items (codes in the order of first
+    appearance), and the number of baskets of each code (code_count).
     """
     basket_ids = np.empty(len(order_ids), np.int64)
     ends = np.empty(len(order_ids), np.uint32)
@@ -58,11 +59,11 @@ def distinct_items(order_ids, codes, code_count):
 
 @njit(nogil=True, cache=True)
 def sort_baskets(ends, codes, keys, bins, bin_count):
-    """Return the items of baskets as product keys, ascending in each, and the effort in bins.
+    """Return the items as product keys, ascending in each basket, and the effort per bin.
 
-    `keys` maps a code to its product key. The effort of an item is the number of items behind it
-    in its basket, the pairs that it is the left product of, and VISIT for finding them. `bins`
-    maps a product key to one of `bin_count` sums.
+    `keys` maps a code to its product key. The effort of an item is VISIT plus the number of items
+    behind it in its basket: the pairs that it is the left product of. `bins` maps a product key to
+    one of `bin_count` sums.
     """
     items = np.empty(len(codes), np.int32)
     effort = np.zeros(bin_count, np.int64)
@@ -88,10 +89,10 @@ def sort_baskets(ends, codes, keys, bins, bin_count):
 
 @njit(nogil=True, cache=True)
 def invert(ends, items, low, high):
-    """Return the baskets of the products from `low` to below `high`, for each the items behind it.
+    """Return where the products from `low` to below `high` stand in their baskets.
 
-    Product `low + p` is in the baskets `starts[p]` to below `starts[p + 1]`; what follows it in
-    such a basket is `items[behind[i] : behind_ends[i]]`.
+    Product `low + p` has the entries i from `starts[p]` to below `starts[p + 1]`, one per basket;
+    the items behind it in that basket are `items[behind[i] : behind_ends[i]]`.
     """
     starts = np.zeros(high - low + 1, np.int64)
     for key in items:
@@ -119,11 +120,11 @@ def invert(ends, items, low, high):
 
 @njit(nogil=True, cache=True)
 def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, rows):
-    """Count the pairs of the left products from `first` on, as many as there is room for.
+    """Count the pairs of left products from `first` on, until `rows` is full.
 
-    `counts` (one cell a product key) and `touched` (one bit a product key) are all 0 before and
-    after. Fills `rows`, three arrays (left key, right key, count), in the order of both keys.
-    Returns the number of rows and the next left product; there is room for any one product.
+    `counts` (one cell per product key) and `touched` (one bit per product key) are all 0 before
+    and after. Fills `rows`, three arrays (left key, right key, count), sorted by both keys.
+    Returns the number of rows and the next left product. `rows` has room for any single product.
     """
     left_keys, right_keys, pair_counts = rows[0], rows[1], rows[2]
     size = 0
@@ -135,7 +136,7 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
             for place in range(behind[basket], behind_ends[basket]):
                 right = items[place]
                 counts[right] += 1
-                # Setting a bit always is cheaper than asking whether the cell was 0, and reading
+                # Always setting the bit is cheaper than checking whether the cell was 0. Reading
                 # the bits in order gives the touched cells sorted.
                 touched[right >> 6] |= np.uint64(1) << np.uint64(right & 63)
         for word in range(left >> 6, len(touched)):
@@ -153,9 +154,9 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
     return size, stop
 
 
-# Numba knows a kernel that arrives with a task by its id, and keeps what it compiled for it. The
-# ids are new in every process, so that a worker would compile for seconds in each run: make them
-# follow from the code instead.
+# A worker caches compiled kernels by an id, which is new in every process: the worker would compile
+# for seconds in each run. An id that follows from the code keeps the cache valid.
 VERSION = sha256(Path(__file__).read_bytes()).hexdigest()
-for kernel in (distinct_items, sort_baskets, invert, count_rows):
+KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows)
+for kernel in KERNELS:
     kernel._set_uuid(f"{kernel.__name__}-{VERSION}")

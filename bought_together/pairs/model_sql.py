@@ -1,6 +1,5 @@
-"""Run dbt models outside dbt, so that a rule of meaning stands in one place: its model."""
+"""Run dbt models outside dbt, so that each rule of meaning has one place: its model."""
 
-import glob
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,12 +12,13 @@ import pyarrow as pa
 
 from bought_together.errors import CannotRun, describe
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store, locate
+from bought_together.storage.filesystem import is_object_store
+from bought_together.storage.mount import parquet_glob
 
 
 @dataclass
 class ModelQuery:
-    """A model's SQL: views by name in the order to make them, the model last, and their seeds."""
+    """A model's SQL: views by name in the order of creation, the model last, and their seeds."""
 
     model: str
     views: dict[str, str] = field(default_factory=dict)
@@ -26,11 +26,11 @@ class ModelQuery:
 
 
 def compile_model(model: str, given: Collection[str], project: Path) -> ModelQuery:
-    """Return the SQL of a dbt model and of all that it reads, down to the names in `given`.
+    """Return the SQL of a dbt model and its parents, down to the tables in `given`.
 
-    Whoever runs the query provides those; source('lake', 'products') has the name lake_products.
-    Raises CannotRun when a model is missing, or uses more of dbt than ref, source, config and
-    env_var: other macros and vars are only known inside a run of dbt.
+    The caller of `run_model` provides those tables; source('lake', 'products') is named
+    lake_products. Raises CannotRun when a model is missing, or uses more of dbt than ref, source,
+    config and env_var: only dbt itself knows other macros and vars.
     """
     query = ModelQuery(model)
 
@@ -40,7 +40,7 @@ def compile_model(model: str, given: Collection[str], project: Path) -> ModelQue
             if seed := next((project / "seeds").rglob(f"{name}.csv"), None):
                 query.seeds[name] = read_seed(seed)
             elif path := next((project / "models").rglob(f"{name}.sql"), None):
-                query.views[name] = render(path, {"ref": ref, "source": source})
+                query.views[name] = render_model(path, {"ref": ref, "source": source})
             else:
                 raise CannotRun(f"{project} has no model or seed {name}")
         return quoted(name)
@@ -48,30 +48,30 @@ def compile_model(model: str, given: Collection[str], project: Path) -> ModelQue
     def source(*names: str) -> str:
         name = "_".join(names)
         if name not in given:
-            raise CannotRun(f"model {model}: {name} cannot be read outside dbt")
+            raise CannotRun(f"model {model}: {name} is not available outside dbt")
         return quoted(name)
 
     ref(model)
     return query
 
 
-def render(path: Path, known: Mapping[str, Any]) -> str:
-    """Return a model's SQL; `known` holds what its Jinja may call besides config and env_var."""
+def render_model(path: Path, known: Mapping[str, Any]) -> str:
+    """Return a model's SQL; its Jinja may call config, env_var and the functions in `known`."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     try:
         template = environment.from_string(path.read_text())
         return template.render(known, config=lambda **_: "", env_var=env_var)
     except jinja2.TemplateError as error:
         raise CannotRun(
-            f"{path}: {describe(error)}; with PAIR_ENGINE=dask this model runs outside dbt,"
-            " which leaves ref, source, config and env_var"
+            f"{path}: {describe(error)}; with PAIR_ENGINE=dask this model runs outside dbt"
+            " and can use only ref, source, config and env_var"
         ) from error
 
 
 def env_var(name: str, default: str | None = None) -> str:
     value = os.environ.get(name, default)
     if value is None:
-        raise CannotRun(f"the environment variable {name} is not set, and a model needs it")
+        raise CannotRun(f"a model needs the environment variable {name}, which is not set")
     return value
 
 
@@ -80,21 +80,21 @@ def quoted(name: str) -> str:
 
 
 def read_seed(path: Path) -> pa.Table:
-    """Return a seed's rows, every column text, as dbt_project.yml declares."""
+    """Return a seed's rows, every column as text, as dbt_project.yml declares."""
     with duckdb.connect() as connection:
         rows = connection.read_csv(str(path), header=True, all_varchar=True, delimiter=",")
         return rows.to_arrow_table()
 
 
 def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Table:
-    """Return the rows of a model, on one thread.
+    """Return the rows of a model, computed on one thread.
 
-    `given` holds by name what the query was compiled without: a table, or the path of a Parquet
-    file. Raises CannotRun when DuckDB refuses the SQL or cannot read a file.
+    `given` maps the names that `compile_model` was given to tables or paths of Parquet files.
+    Raises CannotRun when DuckDB rejects the SQL or cannot read a file.
     """
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
-            reach(connection, *(rows for rows in given.values() if isinstance(rows, str)))
+            sign_in_for(connection, *(rows for rows in given.values() if isinstance(rows, str)))
             for name, rows in {**query.seeds, **given}.items():
                 if isinstance(rows, str):
                     connection.read_parquet(parquet_glob(rows)).create_view(name)
@@ -107,15 +107,7 @@ def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Tabl
         raise CannotRun(f"model {query.model}: {describe(error)}") from error
 
 
-def reach(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
-    """Let DuckDB read where the paths lead; raises CannotRun where no credentials are found."""
+def sign_in_for(connection: duckdb.DuckDBPyConnection, *paths: str) -> None:
+    """Sign DuckDB in if a path is in an object store; raises CannotRun without credentials."""
     if any(map(is_object_store, paths)):
         S3Login().load(connection)
-
-
-def parquet_glob(path: str) -> str:
-    """Return a path as the glob that DuckDB takes it for."""
-    if is_object_store(path):
-        return glob.escape(path)
-    # Nothing but ? matches a backslash, which a glob takes for a separator.
-    return glob.escape(locate(path)[1]).replace("\\", "?")

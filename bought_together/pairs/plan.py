@@ -1,8 +1,11 @@
-"""Split the counting of pairs: baskets into chunks that fit the memory, products into ranges.
+"""Plan the counting of pairs: chunks of baskets that fit in memory, and ranges of left products.
 
-What a thread needs to count a chunk, in bytes: 20 an item (4 its product key, 4 its basket's end, 4
-while it is read, 8 its place among the baskets of its product), 4 1/8 a product (a counter and a
-bit), and 24 for each row of a buffer on its way to Parquet, of 2^20 rows or one a product.
+To count a chunk, a thread needs in bytes:
+
+- 20 per item: 4 for its product key, 4 for its basket's end, 4 while it is read, 8 for its place
+  among the baskets of its product;
+- 4 1/8 per product: a counter and a bit;
+- 24 per row of the buffer for Parquet, which has 2^20 rows or one per product, whichever is more.
 """
 
 from itertools import pairwise
@@ -10,36 +13,36 @@ from itertools import pairwise
 import numpy as np
 
 from bought_together.errors import CannotRun
-from bought_together.pairs.counting import ROWS, Range
+from bought_together.pairs.counting import ROWS, KeyRange
 
 BYTES_AN_ITEM = 20
 BYTES_A_PRODUCT = 4.125
 BYTES_A_ROW = 24
 # Positions in a chunk have 32 bits.
 LARGEST_CHUNK = (1 << 31) - 1
-# Ranges of left products begin at some of about this many keys.
+# The number of product keys at which a range may begin, roughly.
 EDGES = 4096
 
 
 def chunk_items(memory: int, product_count: int) -> int:
-    """Return how many items a thread can count at once in `memory` bytes.
+    """Return the number of items that a thread can count at once in `memory` bytes.
 
-    Raises CannotRun when not even a small chunk fits.
+    Raises CannotRun when not even one item fits.
     """
     fixed = BYTES_A_PRODUCT * product_count + BYTES_A_ROW * max(ROWS, product_count)
     items = int((memory - fixed) / BYTES_AN_ITEM)
     if items < 1:
         raise CannotRun(
             f"counting the pairs of {product_count:,} products takes more than {fixed / 1e6:,.0f}"
-            f" MB a thread, and there are {memory / 1e6:,.0f} MB"
+            f" MB per thread, but only {memory / 1e6:,.0f} MB are available"
         )
     return min(items, LARGEST_CHUNK)
 
 
 def plan_chunks(items: list[int], largest: int) -> list[list[int]]:
-    """Return the numbers of the parts of each chunk; `items` holds the number of items by part.
+    """Return the part numbers of each chunk; `items` holds the number of items of each part.
 
-    A chunk has at most `largest` items, or is one part: parts are not divided.
+    A chunk has at most `largest` items, or is a single part: parts are not divided.
     """
     chunks: list[list[int]] = []
     size = 0
@@ -53,15 +56,15 @@ def plan_chunks(items: list[int], largest: int) -> list[list[int]]:
 
 
 def key_edges(product_count: int) -> np.ndarray:
-    """Return product keys at which ranges may begin, 1 the first, and the key after the last.
+    """Return the product keys at which ranges may begin, from 1 to the key after the last.
 
-    Most effort goes to the smallest keys, the best sellers, so most edges are there.
+    Most of the effort is at the smallest keys, the best sellers, and so are most edges.
     """
     return np.unique(np.geomspace(1, product_count + 1, EDGES).astype(np.int64))
 
 
-def plan_ranges(edges: np.ndarray, effort: np.ndarray, wanted: int) -> list[Range]:
-    """Return up to `wanted` ranges of left product keys that take about equally long."""
+def plan_key_ranges(edges: np.ndarray, effort: np.ndarray, wanted: int) -> list[KeyRange]:
+    """Return up to `wanted` ranges of left product keys that take about the same time."""
     done = np.concatenate([[0], np.cumsum(effort)])
     places = np.searchsorted(done, done[-1] * np.arange(1, wanted) / wanted)
     bounds = np.unique(edges[np.concatenate([[0], places, [len(edges) - 1]])])

@@ -1,18 +1,18 @@
-"""Count the pairs of products of the lake's current run, on this machine's cores or on a cluster.
+"""Count the pairs of products in the lake's current run, on this machine or on a cluster.
 
-A run whose pairs were counted holds, next to what flatten wrote:
+A run whose pairs have been counted holds, besides what flatten wrote:
 
-    pairs.json                                points at the newest count; replaced last
+    pairs.json                                points to the newest count; written last
     pairs-<id>/product_keys/*.parquet         product_id, product_key, basket_count
     pairs-<id>/basket_sizes/*.parquet         order_id, product_count
     pairs-<id>/product_pairs/*.parquet        left_product_key, right_product_key, copurchase_count
 
-Four kinds of tasks, one after the other, hand files to one another through the lake:
+Four kinds of tasks run one after the other and pass files through the lake:
 
-    read_baskets    a part of the line items: purchases, each product once a basket, coded
-    key_baskets     a part: codes become product keys, ascending in each basket
-    count_ranges    (a chunk of baskets) x (ranges of left products): the pairs, counted, in order
-    merge_range     only with several chunks: a range of left products, its counts added up
+    read_baskets    per part of the line items: the distinct products of each basket, as codes
+    key_baskets     per part: replace codes by product keys, ascending in each basket
+    count_ranges    per chunk of baskets and some ranges of left products: count the pairs
+    merge_range     per range of left products, with several chunks only: add up the counts
 """
 
 import glob
@@ -28,9 +28,9 @@ import pyarrow as pa
 from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.errors import CannotRun
 from bought_together.pairs.baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
-from bought_together.pairs.counting import PRODUCT_PAIRS, Range, count_ranges, merge_range
-from bought_together.pairs.model_sql import compile_model, reach, run_model
-from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_ranges
+from bought_together.pairs.counting import PRODUCT_PAIRS, KeyRange, count_ranges, merge_range
+from bought_together.pairs.model_sql import compile_model, run_model, sign_in_for
+from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.storage.filesystem import (
     full_name,
     full_path,
@@ -38,7 +38,7 @@ from bought_together.storage.filesystem import (
     locate,
     only_warn,
     remove_tree,
-    store_errors,
+    storage_errors,
 )
 from bought_together.storage.lake import (
     COUNT_POINTER,
@@ -54,12 +54,12 @@ from bought_together.storage.mount import parquet_glob
 COUNTS_KEPT = 2
 KEYS = "int_products_keyed"
 COUNTED = "int_products_counted"
-# More ranges than threads, so that none waits long for the last one; each loads its chunk anew.
+# More ranges than threads, so that threads finish at about the same time.
 RANGES_A_THREAD = 2
 PRODUCT_KEYS = pa.schema(
     [("product_id", pa.string()), ("product_key", pa.int32()), ("basket_count", pa.int64())]
 )
-TABLES = {
+COUNT_SCHEMAS = {
     "product_keys": PRODUCT_KEYS,
     "basket_sizes": BASKET_SIZES,
     "product_pairs": PRODUCT_PAIRS,
@@ -75,24 +75,24 @@ def count_pairs(
     workers: int = 1,
     project: Path = Path(),
 ) -> dict[str, int]:
-    """Count the pairs of the lake's current run, point its readers at them, and return totals.
+    """Count the pairs of the lake's current run, point readers to them, and return totals.
 
     `largest_chunk` is the number of items (products in baskets) to count at once, None for as
     many as the memory allows; `project` is the folder of the dbt project. Raises CannotRun when
-    there is no run, the memory is too little, or a count might not fit; readers then still see
-    what was counted before.
+    there is no run, too little memory, or a count might not fit. The pointer then stays at the
+    count before, if any.
     """
     if (current := read_current(lake_path)) is None:
         raise CannotRun(f"no lake at {lake_path}: run `python scripts/flatten.py` first")
     fs, _ = locate(lake_path)
     run = run_path(full_path(lake_path), current["run"])
     folder = f"{run}/pairs-{new_run()}"
-    make_folders(folder, (*TABLES, "work"))
+    make_folders(folder, (*COUNT_SCHEMAS, "work"))
     try:
         with connected(scheduler, workers) as client:
             totals = count_run(run, folder, largest_chunk, client, project)
     except BaseException:
-        with suppress(*store_errors()):
+        with suppress(*storage_errors()):
             remove_tree(folder)
         raise
     write_json(f"{run}/{COUNT_POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
@@ -106,7 +106,7 @@ def count_pairs(
 def count_run(
     run: str, folder: str, largest_chunk: int | None, client: Any, project: Path
 ) -> dict[str, int]:
-    """Write the tables of a count to `folder` and return how much was counted."""
+    """Write the tables of a count to `folder` and return its totals."""
     work = f"{folder}/work"
     given = {"lake_products": f"{run}/products/part-00000.parquet"}
     purchases = compile_model(PURCHASES, ("lake_line_items", *given), project)
@@ -131,9 +131,9 @@ def count_run(
     chunks = plan_chunks(
         [items for items, _ in keyed], largest_chunk or chunk_items(memory, len(keys))
     )
-    ranges = plan_ranges(edges, sum(effort for _, effort in keyed), RANGES_A_THREAD * threads)
+    ranges = plan_key_ranges(edges, sum(effort for _, effort in keyed), RANGES_A_THREAD * threads)
     counted = count_chunks(chunks, ranges, len(keys), folder, threads, memory, client)
-    # One part with the schema is always there, also when no basket holds two products.
+    # An empty part makes sure that the table exists and has its schema.
     write_part(f"{folder}/product_pairs/part-empty.parquet", PRODUCT_PAIRS.empty_table())
     return {
         "products": len(keys),
@@ -146,22 +146,22 @@ def count_run(
 
 
 def key_products(work: str, given: Mapping[str, str], project: Path) -> pa.Table:
-    """Return product_id, product_key and basket_count of all products, by the keys' own model."""
+    """Return product_id, product_key and basket_count of all products, from the model KEYS."""
     counted = sum_basket_counts(work)
     keys = run_model(compile_model(KEYS, (COUNTED, *given), project), {COUNTED: counted, **given})
     keys = keys.select(PRODUCT_KEYS.names).cast(PRODUCT_KEYS).sort_by("product_key")
     if len(keys) > 1 and keys["basket_count"][1].as_py() > LARGEST_COUNT:
         raise CannotRun(
             f"products {keys['product_id'][0]} and {keys['product_id'][1]} are both in more than"
-            f" {LARGEST_COUNT:,} baskets: a count of baskets with both might not fit"
+            f" {LARGEST_COUNT:,} baskets: their co-purchase count might not fit"
         )
     return keys
 
 
 def sum_basket_counts(work: str) -> pa.Table:
-    """Return product_id and basket_count; parts hold whole baskets, so their counts add up."""
+    """Return product_id and basket_count, summed over parts, each of which holds whole baskets."""
     with duckdb.connect() as connection:
-        reach(connection, work)
+        sign_in_for(connection, work)
         counted = connection.read_parquet(f"{parquet_glob(work)}/counted-*.parquet")
         return counted.aggregate(
             "product_id, sum(basket_count)::bigint as basket_count"
@@ -170,17 +170,17 @@ def sum_basket_counts(work: str) -> pa.Table:
 
 def count_chunks(
     chunks: list[list[int]],
-    ranges: list[Range],
+    ranges: list[KeyRange],
     product_count: int,
     folder: str,
     threads: int,
     memory: int,
     client: Any,
 ) -> list[tuple[int, int]]:
-    """Write product_pairs, and return pairs and pair occurrences, file by file."""
+    """Write product_pairs, and return (pairs, pair occurrences) per task."""
     work, target = f"{folder}/work", f"{folder}/product_pairs"
     several = len(chunks) > 1
-    # As few tasks a chunk as keep every thread busy: each of them loads the chunk.
+    # The fewest tasks per chunk that keep every thread busy, since each task loads the chunk.
     tasks = min(len(ranges), -(-RANGES_A_THREAD * threads // len(chunks)))
     jobs = [
         (number, parts, ranges[task::tasks])

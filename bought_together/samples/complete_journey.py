@@ -41,7 +41,13 @@ TRANSACTION_COLUMNS = [
     "quantity",
     "sales_value",
 ]
-PRODUCT_COLUMNS = ["product_id", "department", "product_category", "product_type", "package_size"]
+PACKAGE_PRODUCT_COLUMNS = [
+    "product_id",
+    "department",
+    "product_category",
+    "product_type",
+    "package_size",
+]
 
 
 def category_code(department: str) -> str:
@@ -70,7 +76,7 @@ def product_name(department: str, category: str, product_type: str, size: str) -
 def product_rows(products: pd.DataFrame) -> Iterator[str]:
     """Yield the lines of the product list."""
     for product_id, department, category, product_type, size in (
-        products[PRODUCT_COLUMNS].fillna("").itertuples(index=False)
+        products[PACKAGE_PRODUCT_COLUMNS].fillna("").itertuples(index=False)
     ):
         name = product_name(department, category, product_type, size)
         yield f"{product_id}\t{category_code(department)}\t{name}\n"
@@ -139,7 +145,7 @@ def convert(package_dir: Path, output_dir: Path) -> bool:
         return False
     output_dir.mkdir(parents=True, exist_ok=True)
     lines = read_columns(sources[0], TRANSACTION_COLUMNS)
-    products = read_columns(sources[1], PRODUCT_COLUMNS)
+    products = read_columns(sources[1], PACKAGE_PRODUCT_COLUMNS)
     with whole_file(targets[1]) as file:
         file.writelines(product_rows(products))
     with (

@@ -62,7 +62,7 @@ class Shop:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Assortment:
     """What the shop sells, by popularity rank; all arrays have one element a product."""
 
     numbers: np.ndarray  # the number in the product's id, 1..P
@@ -86,7 +86,7 @@ def product_id(number: int) -> str:
     return f"P{number:06d}"
 
 
-def make_catalogue(shop: Shop) -> Catalogue:
+def make_assortment(shop: Shop) -> Assortment:
     """Return the products in order of rank, with ids and prices drawn from the seed."""
     rng = np.random.default_rng([shop.seed, 0])
     numbers = rng.permutation(shop.products) + 1
@@ -96,13 +96,13 @@ def make_catalogue(shop: Shop) -> Catalogue:
         for number, price in zip(numbers, prices, strict=True)
     )
     weights = np.arange(1, shop.products + 1, dtype=float) ** -shop.skew
-    return Catalogue(numbers, pa.array(line_starts), np.cumsum(weights))
+    return Assortment(numbers, pa.array(line_starts), np.cumsum(weights))
 
 
-def write_products(shop: Shop, catalogue: Catalogue, file: TextIO) -> None:
+def write_products(shop: Shop, assortment: Assortment, file: TextIO) -> None:
     """Write the product list in order of id: product id, category code, product name."""
     themes = np.empty(shop.products, dtype=np.int64)
-    themes[catalogue.numbers - 1] = np.arange(shop.products) % shop.themes_in_use
+    themes[assortment.numbers - 1] = np.arange(shop.products) % shop.themes_in_use
     file.writelines(
         f"{product_id(number)}\tT{theme:04d}\tProduct {number} of theme {theme}\n"
         for number, theme in enumerate(themes, start=1)
@@ -110,17 +110,17 @@ def write_products(shop: Shop, catalogue: Catalogue, file: TextIO) -> None:
 
 
 def draw_positions(
-    rng: np.random.Generator, catalogue: Catalogue, counts: np.ndarray | int, draws: int
+    rng: np.random.Generator, assortment: Assortment, counts: np.ndarray | int, draws: int
 ) -> np.ndarray:
     """Return positions below `counts`, position i drawn with weight 1 / (i + 1)**skew.
 
     Inverse transform sampling: a uniform number is looked up in the cumulative weights.
     """
-    cumulative = catalogue.cumulative_weights
+    cumulative = assortment.cumulative_weights
     return np.searchsorted(cumulative, rng.random(draws) * cumulative[counts - 1], side="right")
 
 
-def draw_block(shop: Shop, catalogue: Catalogue, block: int) -> Baskets:
+def draw_block(shop: Shop, assortment: Assortment, block: int) -> Baskets:
     """Return the baskets of one block, always BASKETS_IN_BLOCK of them."""
     rng = np.random.default_rng([shop.seed, block + 1])
     shape = BASKETS_IN_BLOCK
@@ -134,8 +134,8 @@ def draw_block(shop: Shop, catalogue: Catalogue, block: int) -> Baskets:
     themes = shop.themes_in_use
     theme = np.repeat(rng.integers(0, themes, shape), sizes)
     products_in_theme = (shop.products - theme + themes - 1) // themes
-    themed_ranks = theme + themes * draw_positions(rng, catalogue, products_in_theme, lines)
-    any_ranks = draw_positions(rng, catalogue, shop.products, lines)
+    themed_ranks = theme + themes * draw_positions(rng, assortment, products_in_theme, lines)
+    any_ranks = draw_positions(rng, assortment, shop.products, lines)
 
     units = np.minimum(rng.geometric(SINGLE_UNIT_SHARE, lines), UNITS_LIMIT)
     return Baskets(
@@ -148,14 +148,14 @@ def draw_block(shop: Shop, catalogue: Catalogue, block: int) -> Baskets:
     )
 
 
-def to_json_lines(catalogue: Catalogue, baskets: Baskets, count: int) -> str:
+def to_json_lines(assortment: Assortment, baskets: Baskets, count: int) -> str:
     """Return the first `count` baskets as JSON lines, joined in Arrow rather than one by one."""
     offsets = np.concatenate([[0], np.cumsum(baskets.sizes[:count])])
     lines = slice(0, offsets[-1])
     all_quantities = range(-UNITS_LIMIT, UNITS_LIMIT + 1)
     line_ends = pa.array([f"{units}.0}}" for units in all_quantities])
     items = pc.binary_join_element_wise(
-        catalogue.line_starts.take(pa.array(baskets.ranks[lines])),
+        assortment.line_starts.take(pa.array(baskets.ranks[lines])),
         line_ends.take(pa.array(baskets.quantities[lines] + UNITS_LIMIT)),
         "",
     )
@@ -201,9 +201,9 @@ def generate(shop: Shop, baskets: int, output_dir: Path) -> None:
     Raises OSError when the folder or a file cannot be written.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    catalogue = make_catalogue(shop)
+    assortment = make_assortment(shop)
     with whole_file(output_dir / "products.txt") as file:
-        write_products(shop, catalogue, file)
+        write_products(shop, assortment, file)
     with (
         whole_file(output_dir / "transactions.txt") as file,
         click.progressbar(
@@ -211,5 +211,5 @@ def generate(shop: Shop, baskets: int, output_dir: Path) -> None:
         ) as progress,
     ):
         for block, count in blocks_of(baskets):
-            file.write(to_json_lines(catalogue, draw_block(shop, catalogue, block), count))
+            file.write(to_json_lines(assortment, draw_block(shop, assortment, block), count))
             progress.update(count)

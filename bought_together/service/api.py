@@ -16,7 +16,7 @@ MAX_LIMIT = 1_000
 MAX_PRODUCTS = 50
 MAX_SUGGESTIONS = 100
 
-router = APIRouter()
+json_api = APIRouter()
 
 
 class Recommendation(BaseModel):
@@ -56,14 +56,16 @@ Limit = Annotated[
     int | None,
     Query(ge=1, le=MAX_LIMIT, description="At most this many, the best; all that there are."),
 ]
-NOT_MODIFIED = {304: {"description": "What the client holds is current (If-None-Match)."}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "What the client holds is current (If-None-Match)."}
+}
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No data, or the store is away; see Retry-After."}
 }
 
 
 def current_version(request: Request) -> Version:
-    version = request.app.state.source.current
+    version = request.app.state.backend.current
     if version is None:
         raise Unavailable("no recommendations have been published yet")
     return version
@@ -104,7 +106,7 @@ def is_held(if_none_match: str | None, etag: str) -> bool:
     return etag in tags or "*" in tags
 
 
-@router.get(
+@json_api.get(
     RECOMMENDATIONS_PATH,
     response_model=Recommendations,
     responses=NOT_MODIFIED | UNAVAILABLE,
@@ -117,7 +119,7 @@ async def recommendations(request: Request, product_id: ProductId, limit: Limit 
     return cacheable(request, version, body)
 
 
-@router.get(
+@json_api.get(
     "/v1/recommendations",
     response_model=ManyRecommendations,
     responses=NOT_MODIFIED | UNAVAILABLE,
@@ -137,7 +139,7 @@ async def many_recommendations(
     return cacheable(request, version, b'{"products":[' + b",".join(found) + b"]}")
 
 
-@router.get(
+@json_api.get(
     "/v1/products",
     response_model=Products,
     responses=UNAVAILABLE,

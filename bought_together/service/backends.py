@@ -1,13 +1,13 @@
 """Where the answers come from: the lake's export held in memory, or Redis.
 
-A source has one current version at a time, which is replaced as a whole. A request takes the
+A backend has one current version at a time, which is replaced as a whole. A request takes the
 version once and asks nothing else, so that no answer mixes two.
 """
 
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 import pyarrow as pa
 import redis
@@ -33,9 +33,14 @@ class Unavailable(Exception):
 class Version(Protocol):
     """One version of all answers."""
 
-    name: str
-    built_at: datetime
-    catalogue: Catalogue
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def built_at(self) -> datetime: ...
+
+    @property
+    def catalogue(self) -> Catalogue: ...
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
         """Return the encoded answer of each product, None for a product that there is not.
@@ -44,10 +49,11 @@ class Version(Protocol):
         """
 
 
-class Source(Protocol):
+class Backend(Protocol):
     """Where versions come from."""
 
-    current: Version | None
+    @property
+    def current(self) -> Version | None: ...
 
     async def refresh(self) -> None:
         """Take up the newest version, if it is another; raises CannotRun and Unavailable."""
@@ -71,7 +77,7 @@ class VersionInMemory:
         return [None if row is None else self.encoded[row].as_py() for row in rows]
 
 
-class LakeSource:
+class LakeBackend:
     """The build that a lake publishes, loaded again whenever it is another one."""
 
     def __init__(self, lake_path: str) -> None:
@@ -121,10 +127,10 @@ class VersionInRedis:
         for product_id, answer in zip(product_ids, found, strict=True):
             if answer is None and product_id in self.catalogue.rows:
                 raise Unavailable(f"{self.name} is no longer whole in Redis")
-        return found
+        return cast("list[bytes | None]", found)  # the client decodes nothing
 
 
-class RedisSource:
+class RedisBackend:
     """What was published to a Redis; the pointer there says which version is current."""
 
     def __init__(self, address: str) -> None:
@@ -140,20 +146,20 @@ class RedisSource:
             **timeouts,
         )
         self.client = redis.asyncio.Redis.from_pool(pool)
-        self.follower: redis.Redis = redis_url.connect(address, **timeouts)
+        self.refresh_client: redis.Redis = redis_url.connect(address, **timeouts)
 
     async def refresh(self) -> None:
         try:
-            self.current = await asyncio.to_thread(self.follow)
+            self.current = await asyncio.to_thread(self.read_current)
         except (redis.RedisError, OSError) as error:
             raise Unavailable(redis_url.explain(self.address, error)) from error
 
-    def follow(self) -> VersionInRedis:
+    def read_current(self) -> VersionInRedis:
         """Return what is current in Redis; raises CannotRun where that is not whole."""
-        published_id = read_current_id(self.follower)
+        published_id = read_current_id(self.refresh_client)
         if self.current and self.current.published_id == published_id:
             return self.current
-        built_at, products = read_version(self.follower, published_id)
+        built_at, products = read_version(self.refresh_client, published_id)
         return VersionInRedis(
             version_of(published_id),
             built_at,
@@ -173,5 +179,5 @@ class RedisSource:
             raise Unavailable(redis_url.explain(self.address, error)) from error
 
     async def close(self) -> None:
-        self.follower.close()
+        self.refresh_client.close()
         await self.client.aclose()

@@ -7,21 +7,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bought_together.service.api import UNAVAILABLE, current_version
 
-router = APIRouter()
+operations = APIRouter()
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@operations.get("/healthz", summary="Is the process alive?")
 async def healthz() -> dict[str, str]:
     """Always 200; says nothing about the data."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses=UNAVAILABLE, summary="Can it answer?")
+@operations.get("/readyz", responses=UNAVAILABLE, summary="Can it answer?")
 async def readyz(request: Request) -> dict[str, str | int | float]:
     """200 with what is served, 503 while there is nothing or while the store is away."""
-    source = request.app.state.source
+    backend = request.app.state.backend
     version = current_version(request)
-    await source.check()
+    await backend.check()
     return {
         "version": version.name,
         "built_at": version.built_at.isoformat(),
@@ -30,7 +30,7 @@ async def readyz(request: Request) -> dict[str, str | int | float]:
     }
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@operations.get("/metrics", summary="Prometheus metrics", response_class=Response)
 def metrics(request: Request) -> Response:
     registry = request.app.state.metrics.registry
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

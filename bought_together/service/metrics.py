@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bought_together.service.backends import Source
+from bought_together.service.backends import Backend
 
 # Seconds; an answer from memory takes well below one millisecond.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
@@ -17,9 +17,9 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 class Metrics:
     """The counters of one application."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(DataCollector(source))
+        self.registry.register(DataCollector(backend))
         self.requests = Counter(
             "bought_together_requests",
             "Requests answered, by route and status.",
@@ -47,11 +47,11 @@ class Metrics:
 class DataCollector(Collector):
     """Tells, when asked, about the version that is served; nothing while there is none."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        version = self.source.current
+        version = self.backend.current
         if version is None:
             return
         info = GaugeMetricFamily(

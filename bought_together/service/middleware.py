@@ -12,7 +12,7 @@ from bought_together.service.metrics import Metrics
 from bought_together.service.security_headers import SECURITY_HEADERS
 
 
-class Around:
+class RequestMiddleware:
     """Plain ASGI, since this is run for every request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -34,12 +34,12 @@ class Around:
             await send(message)
 
         # The server leaves out the body of an answer to HEAD.
-        inner = scope | {"method": "GET"} if scope["method"] == "HEAD" else scope
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         try:
             await self.app(inner, receive, send_with_headers)
         finally:
             route = inner.get("route_path") or getattr(inner.get("route"), "path", "unmatched")
-            self.metrics.observe(route, status, time.perf_counter() - began)
+            self.metrics.observe(str(route), status, time.perf_counter() - began)
 
 
 class FastLane:

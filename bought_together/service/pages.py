@@ -62,7 +62,7 @@ class Assets(StaticFiles):
         return response
 
 
-router = APIRouter(route_class=Page, include_in_schema=False)
+storefront = APIRouter(route_class=Page, include_in_schema=False)
 
 
 def name_of(product: dict[str, Any]) -> str:
@@ -103,7 +103,7 @@ def render(
     return Response(html, status, headers, media_type="text/html")
 
 
-@router.get("/")
+@storefront.get("/")
 def home(request: Request, query: str = "") -> Response:
     """The search; without a query, the products that were bought with another most often."""
     version = current_version(request)
@@ -121,7 +121,7 @@ def home(request: Request, query: str = "") -> Response:
     )
 
 
-@router.get("/product")
+@storefront.get("/product")
 async def product(request: Request, product_id: Annotated[str, Query(alias="id")] = "") -> Response:
     """What was bought together with one product; 404 for one that there is not."""
     version = current_version(request)
@@ -134,7 +134,7 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
     return render("product.html", version=version, product=answer)
 
 
-@router.get("/docs")
+@storefront.get("/docs")
 async def docs() -> Response:
     """The API's documentation, drawn by Swagger UI from /openapi.json."""
     return render("docs.html")

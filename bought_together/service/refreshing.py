@@ -1,46 +1,46 @@
-"""Follow a source: take up each new version within seconds, and say once what is wrong."""
+"""Follow a backend: take up each new version within seconds, and say once what is wrong."""
 
 import asyncio
 import logging
 import threading
 
 from bought_together.errors import CannotRun
-from bought_together.service.backends import Source, Unavailable
+from bought_together.service.backends import Backend, Unavailable
 
-POLL_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 
 log = logging.getLogger("bought_together")
 
 
-class FirstLook(threading.Thread):
+class FirstRefresh(threading.Thread):
     """Takes up the first version while the rest of the program is still being imported."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, backend: Backend) -> None:
         super().__init__(daemon=True)
-        self.source = source
+        self.backend = backend
         self.problem: str | None = None
         self.start()
 
     def run(self) -> None:
-        self.problem = asyncio.run(refresh(self.source, None))
+        self.problem = asyncio.run(refresh(self.backend, None))
 
 
-async def follow(source: Source, first_look: FirstLook | None = None) -> None:
-    """Refresh the source again and again, until cancelled; not before the first look ended."""
+async def keep_refreshing(backend: Backend, first_refresh: FirstRefresh | None = None) -> None:
+    """Refresh the backend again and again, until cancelled; not before the first refresh ended."""
     problem: str | None = None
-    if first_look:
-        await asyncio.to_thread(first_look.join)
-        problem = first_look.problem
+    if first_refresh:
+        await asyncio.to_thread(first_refresh.join)
+        problem = first_refresh.problem
     while True:
-        problem = await refresh(source, problem)
-        await asyncio.sleep(POLL_SECONDS)
+        problem = await refresh(backend, problem)
+        await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def refresh(source: Source, last_problem: str | None) -> str | None:
+async def refresh(backend: Backend, last_problem: str | None) -> str | None:
     """Refresh once; returns what is wrong, and logs it where that is news."""
-    before = source.current.name if source.current else None
+    before = backend.current.name if backend.current else None
     try:
-        await source.refresh()
+        await backend.refresh()
         problem = None
     except (CannotRun, Unavailable) as error:
         problem = " ".join(str(error).split())
@@ -49,7 +49,7 @@ async def refresh(source: Source, last_problem: str | None) -> str | None:
     if problem and problem != last_problem:
         serving = f"still serving {before}" if before else "nothing to serve yet"
         log.error("%s; %s", problem, serving)
-    version = source.current
+    version = backend.current
     if version and (version.name != before or (last_problem and not problem)):
         log.info(
             "serving %s: %s products, built %s",

@@ -1,1 +1,1 @@
-"""Files and tables on a disk or in an object store, and the lake's layout in them."""
+"""Files on a disk or in an object store, and the layout of the lake."""

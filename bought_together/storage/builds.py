@@ -1,4 +1,4 @@
-"""What `dbt build` publishes: one folder per build, and a pointer to the current build.
+"""The exports that `dbt build` publishes: one folder per build, and a pointer to the current one.
 
     published.json                                      the current build's manifest; moves last
     published/<build>/product_recommendations.parquet
@@ -20,7 +20,6 @@ from bought_together.storage.lake import MANIFEST, UNFINISHED_RUN_KEPT, read_jso
 POINTER = "published.json"
 FOLDER = "published"
 RUN_RESULTS = "run_results.json"
-TABLES = ("product_recommendations", "products")
 BUILDS_KEPT = 5
 BUILD_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
@@ -41,7 +40,7 @@ def read_pointer(lake_path: str) -> Manifest | None:
 
 
 def complete_builds(lake_path: str) -> list[Manifest]:
-    """Return the manifests of the builds that are complete, in the order of `age`."""
+    """Return the manifests of all complete builds, oldest first."""
     found = (
         read_json(f"{build_path(lake_path, build)}/{MANIFEST}")
         for build in build_folders(lake_path)
@@ -50,20 +49,21 @@ def complete_builds(lake_path: str) -> list[Manifest]:
 
 
 def age(manifest: Manifest) -> tuple[str, str]:
-    """Return what orders builds: first the run of the lake that they read, then their start."""
+    """Return the sort key of builds: the run of the lake that they read, then their start."""
     return manifest["run"], manifest["built_at"]
 
 
 def newer_than(lake_path: str, manifest: Manifest) -> str | None:
-    """Return the newest build if it is newer than this one, None otherwise."""
+    """Return the id of the newest build if it is newer than this one, None otherwise."""
     newest = complete_builds(lake_path)[-1:]
     return newest[0]["build"] if newest and age(newest[0]) > age(manifest) else None
 
 
 def make_published(lake_path: str, manifest: Manifest, run_results: Any) -> str | None:
-    """Point readers at a build whose tables are written, and remove builds that are too old.
+    """Point readers to a build whose tables are written, and remove builds that are too old.
 
-    Returns the id of a newer build if one was published in the meantime: the pointer then stays.
+    Returns None, or the id of a newer build that was published in the meantime: the pointer then
+    stays.
     """
     folder = build_path(lake_path, manifest["build"])
     write_json(f"{folder}/{RUN_RESULTS}", run_results)
@@ -77,9 +77,9 @@ def make_published(lake_path: str, manifest: Manifest, run_results: Any) -> str 
 
 
 def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:
-    """Point readers at `build`, by default at the one before the current; returns (left, current).
+    """Point readers to `build`, by default the one before the current; return (left, current).
 
-    Raises CannotRun when nothing is published, or there is no such build.
+    Raises CannotRun when nothing is published or there is no such build.
     """
     current = read_pointer(lake_path)
     if current is None:
@@ -101,7 +101,7 @@ def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:
 
 
 def prune_builds(lake_path: str, current: str) -> None:
-    """Remove complete builds beyond the newest few, and the folders that killed builds left."""
+    """Remove all but the newest BUILDS_KEPT complete builds, and the leftovers of killed builds."""
     complete = [manifest["build"] for manifest in complete_builds(lake_path)]
     stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
     leftovers = [
@@ -110,7 +110,7 @@ def prune_builds(lake_path: str, current: str) -> None:
         if build not in complete and build_time(build) < stale
     ]
     for build in {*complete[:-BUILDS_KEPT], *leftovers} - {current}:
-        with suppress(FileNotFoundError):  # another build may be removing it, too
+        with suppress(FileNotFoundError):  # another build may be removing it too
             remove_tree(build_path(lake_path, build))
 
 

@@ -14,7 +14,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
-from bought_together.errors import CannotRun, describe, store_errors
+from bought_together.errors import CannotRun, describe, storage_errors
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import is_object_store
 from bought_together.storage.lake import lake_path_setting
@@ -59,5 +59,5 @@ def as_dbt_error() -> Iterator[None]:
         yield
     except CannotRun as error:
         raise DbtRuntimeError(str(error)) from error
-    except store_errors() as error:
+    except storage_errors() as error:
         raise DbtRuntimeError(f"cannot read the lake: {describe(error)}") from error

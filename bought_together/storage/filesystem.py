@@ -1,7 +1,7 @@
 """Files on this machine or in an object store (s3://bucket/path), through fsspec.
 
-An object store is reached as any AWS program reaches it: credentials, region, endpoint and
-authority come from botocore's environment variables, profile or role.
+Credentials, region, endpoint and certificate authority of an object store come from where every
+AWS program looks: environment variables, a profile or a role.
 """
 
 import glob
@@ -17,26 +17,26 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
-from bought_together.errors import CannotRun, describe, store_errors
+from bought_together.errors import CannotRun, describe, storage_errors
 
-CONNECT_SECONDS = 5
-READ_SECONDS = 60
-# What is listed may have been written a moment ago, by another program.
+S3_CONNECT_SECONDS = 5
+S3_READ_SECONDS = 60
+# Another program may have written a file a moment ago, so listings are not cached.
 S3_OPTIONS = {
     "use_listings_cache": False,
-    "config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS},
+    "config_kwargs": {"connect_timeout": S3_CONNECT_SECONDS, "read_timeout": S3_READ_SECONDS},
 }
 
 
 def is_object_store(path: str) -> bool:
-    """Whether a path is in an object store rather than in a file system."""
+    """Return whether a path is in an object store."""
     return get_protocol(path) in ("s3", "s3a")
 
 
 def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system that a path or URL is in, and its name there.
+    """Return the file system of a path or URL, and the path's name there.
 
-    Raises CannotRun where there is no such protocol, or its settings are not usable.
+    Raises CannotRun when the protocol is unknown or its settings do not work.
     """
     try:
         fs, name = url_to_fs(path, **(S3_OPTIONS if is_object_store(path) else {}))
@@ -45,22 +45,22 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if not is_object_store(path):
         return fs, name
     try:
-        fs.connect()  # asks nobody anything
-    except (*store_errors(), ValueError) as error:
-        raise CannotRun(f"no way to {path}: {describe(error)}") from error
+        fs.connect()  # checks the settings, sends nothing
+    except storage_errors(ValueError) as error:
+        raise CannotRun(f"cannot use {path}: {describe(error)}") from error
     if not name:
         raise CannotRun(f"{path} names no bucket")
     return fs, name
 
 
 def list_files(pattern: str) -> list[str]:
-    """Return the full paths of what a glob matches, in order."""
+    """Return the full paths of the files that match a glob, sorted."""
     fs, name = locate(pattern)
     return sorted(full_name(fs, match) for match in fs.glob(name))
 
 
 def full_path(path: str) -> str:
-    """Return a path so that it means the same in any working folder."""
+    """Return a path that means the same in any working directory."""
     return full_name(*locate(path))
 
 
@@ -72,15 +72,15 @@ def full_name(fs: fsspec.AbstractFileSystem, name: str) -> str:
 
 @contextmanager
 def only_warn(what: str) -> Iterator[None]:
-    """Turn a failure that spoils nothing into one line on standard error."""
+    """Print a storage error as a warning on standard error, and carry on."""
     try:
         yield
-    except store_errors() as error:
+    except storage_errors() as error:
         print(f"warning: {what}: {describe(error)}", file=sys.stderr)
 
 
 def make_folder(path: str) -> None:
-    """Make a folder; an object store has none, and would make a missing bucket."""
+    """Make a folder on a disk. An object store has none, and s3fs would make a missing bucket."""
     fs, name = locate(path)
     if not is_object_store(path):
         fs.makedirs(name, exist_ok=True)
@@ -91,29 +91,29 @@ def cannot(what: str) -> Iterator[None]:
     """Turn a failure to read or write into CannotRun, which says what could not be done."""
     try:
         yield
-    except store_errors() as error:
+    except storage_errors() as error:
         raise CannotRun(f"cannot {what}: {describe(error)}") from error
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and all that is in it, whatever characters its name holds."""
+    """Remove a folder and its content, whatever characters their names contain."""
     fs, name = locate(path)
     if not is_object_store(path):
         fs.rm(name, recursive=True)
     elif files := fs.find(name):
-        fs.rm([glob.escape(file) for file in files])  # s3fs takes every name for a glob
+        fs.rm([glob.escape(file) for file in files])  # s3fs treats every name as a glob
 
 
 @contextmanager
 def open_whole(path: str) -> Iterator[IO[bytes]]:
-    """Yield a file to write that appears under its name whole or not at all.
+    """Yield a file to write, which appears under its name only when it is complete.
 
-    A killed program leaves an `.unfinished` file beside it, or in an object store an upload that
-    was never completed, which a rule of the bucket clears away.
+    A killed program leaves an `.unfinished` file, or in an object store an incomplete upload; the
+    bucket's lifecycle rule removes such uploads.
     """
     fs, name = locate(path)
     if not is_object_store(path):
-        unfinished = f"{name}.{secrets.token_hex(4)}.unfinished"  # no *.parquet or *.json
+        unfinished = f"{name}.{secrets.token_hex(4)}.unfinished"  # matches no reader's glob
         with fs.open(unfinished, "wb") as file:
             yield file
         fs.mv(unfinished, name)
@@ -122,8 +122,8 @@ def open_whole(path: str) -> Iterator[IO[bytes]]:
     try:
         yield file
     except BaseException:
-        with suppress(*store_errors()):
+        with suppress(*storage_errors()):
             file.discard()
-        file.closed = True  # to close it would complete the upload
+        file.closed = True  # closing it would complete the upload
         raise
     file.close()

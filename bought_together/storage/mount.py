@@ -1,11 +1,11 @@
 """The views behind source('lake', …): through them DuckDB reads one run of the lake.
 
-    lake.mounted_run              the run's id; reading it fails with one line where there is none
+    lake.mounted_run              the run's id; without a run, reading it raises a one-line error
     lake.line_items, products, rejects
-    lake.mounted_count            the folder of the run's counted pairs; fails where there is none
+    lake.mounted_count            the folder of the run's counted pairs; an error without them
     lake.product_keys, basket_sizes, product_pairs
 
-Paths are absolute, so that the warehouse answers whatever folder it is opened from.
+Paths are absolute, so that the warehouse can be queried from any working directory.
 """
 
 import glob
@@ -21,7 +21,7 @@ COUNT_TABLES = ("product_keys", "basket_sizes", "product_pairs")
 
 
 def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
-    """Point the views at the lake's current run, and at the pairs last counted in it."""
+    """Point the views to the lake's current run and the newest count of its pairs."""
     connection.execute(f"create schema if not exists {schema(connection)}")
     current = read_current(lake_path)
     if current is None:
@@ -44,7 +44,7 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether the views point at a run of the lake that is still there."""
+    """Return whether the views point to a run of the lake that still exists."""
     try:
         for table in RUN_TABLES:
             connection.execute(f"select 1 from {schema(connection)}.{table} limit 0")
@@ -66,15 +66,15 @@ def create_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -
 
 
 def schema(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the schema of the views with its database, which may itself be called lake."""
+    """Return the views' schema, qualified: the database itself may be called lake."""
     database = connection.execute("select current_database()").fetchall()[0][0]
     quoted = database.replace('"', '""')
     return f'"{quoted}".lake'
 
 
 def parquet_glob(path: str) -> str:
-    """Return a path as the glob that DuckDB takes it for."""
+    """Return a glob that matches only this path in DuckDB."""
     if is_object_store(path):
         return glob.escape(path)
-    # Nothing but ? matches a backslash, which a glob takes for a separator.
+    # A glob treats a backslash as a separator; only ? matches one.
     return glob.escape(full_path(path)).replace("\\", "?")

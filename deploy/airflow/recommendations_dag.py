@@ -1,8 +1,7 @@
 """The nightly run as an Airflow 3 DAG: flatten, count pairs, `dbt build`, publish, smoke check.
 
-Each task runs one program of the project as a process of its own, in the project's own Python
-environment: Airflow's packages and the project's never meet. README.md beside this file says how
-to install it.
+Each task runs one program of the project as a process in the project's own Python environment,
+separate from Airflow's packages. README.md beside this file says how to install it.
 """
 
 import os
@@ -22,7 +21,7 @@ from airflow.sdk.log import mask_secret
 HOME = Path(os.environ.get("BOUGHT_TOGETHER_HOME") or Path(__file__).resolve().parents[2])
 PYTHON = os.environ.get("BOUGHT_TOGETHER_PYTHON") or f"{HOME}/.venv/bin/python"
 
-REFUSED = 1  # exit status of every program of the project when it refuses the data
+REFUSED = 1  # the exit status of the project's programs when they refuse the data
 REDIS_OPTIONS = (
     "ssl_cert_reqs",
     "ssl_ca_certs",
@@ -33,9 +32,9 @@ REDIS_OPTIONS = (
 
 
 def default(name: str, otherwise: Any = None, kind: Callable[[str], Any] = str) -> Any:
-    """Return what a scheduled run uses: BOUGHT_TOGETHER_<NAME> of the environment, if it is set."""
-    told = os.environ.get(f"BOUGHT_TOGETHER_{name.upper()}")
-    return kind(told) if told else otherwise
+    """Return a parameter's default: BOUGHT_TOGETHER_<NAME> of the environment, or `otherwise`."""
+    value = os.environ.get(f"BOUGHT_TOGETHER_{name.upper()}")
+    return kind(value) if value else otherwise
 
 
 # Every parameter in SETTINGS is the project's setting of the same name, in upper case.
@@ -60,7 +59,7 @@ SETTINGS = {
     ),
     "duckdb_path": Param(
         default("duckdb_path", "data/warehouse.duckdb"),
-        "The warehouse, on a local disk of the worker; made anew by each run.",
+        "The warehouse, on a local disk of the worker; every run rebuilds it.",
         type="string",
         minLength=1,
     ),
@@ -72,25 +71,25 @@ SETTINGS = {
     ),
     "duckdb_memory_limit": Param(
         default("duckdb_memory_limit"),
-        "Memory that DuckDB, and counting on this worker, may use, as in 8GB; empty: 80 %.",
+        "Memory for DuckDB and for counting on this worker, for example 8GB; empty: 80 %.",
         type=["null", "string"],
         pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$",
     ),
     "pair_engine": Param(
         default("pair_engine", "duckdb"),
-        "What counts the pairs: SQL inside dbt, or compiled code on Dask before it.",
+        "The engine that counts the pairs: SQL inside dbt, or compiled code on Dask before dbt.",
         type="string",
         enum=["duckdb", "dask"],
     ),
     "dask_scheduler": Param(
         default("dask_scheduler"),
-        "Address of a Dask scheduler, as in tls://host:8786; empty: the worker's own cores.",
+        "Address of a Dask scheduler, for example tls://host:8786; empty: the worker's own cores.",
         type=["null", "string"],
         pattern="^(tls|tcp)://.+",
     ),
     "dask_workers": Param(
         default("dask_workers", 1, int),
-        "Workers of the Dask scheduler to wait for before starting.",
+        "Number of Dask workers to wait for before starting.",
         type="integer",
         minimum=1,
     ),
@@ -112,13 +111,13 @@ PARAMS = {
     ),
     "service_url": Param(
         default("service_url"),
-        "Base address of the service whose answers are compared with the lake; empty: not.",
+        "Base address of the service whose answers are compared with the lake; empty: no check.",
         type=["null", "string"],
         pattern="^https?://.+",
     ),
     "alert_conn_id": Param(
         default("alert_conn_id"),
-        "Airflow connection (HTTP) of a webhook that is told of a failed task; empty: nobody.",
+        "Airflow connection (HTTP) of the webhook for alerts; empty: no alerts.",
         type=["null", "string"],
         pattern=r"^[\w.-]+$",
     ),
@@ -129,16 +128,14 @@ Params = dict[str, Any]
 
 
 class ProgramOperator(BaseOperator):
-    """Run a program of the project, without a shell and with the run's settings.
+    """Run a program of the project with the run's settings, without a shell.
 
-    `only_when` says of the run's parameters whether there is anything to do; where not, the task
-    is skipped. `secrets` returns settings that stand in no parameter, template or log, made when
-    the task runs.
+    The task is skipped unless `only_when` is true of the run's parameters. `secrets` returns
+    settings that must not be in a parameter, template or log, when the task runs.
 
-    A program that refused the data would do so again: the task fails for good. Whatever else went
-    wrong may be over at the next try, and every try is safe: flatten and count_pairs write beside
-    what is current and move a pointer last, `dbt build` makes its tables anew and replaces the
-    export in one step, publish moves one pointer, and the smoke check only reads.
+    A program that refuses the data would do so again, so the task fails without another try. Any
+    other failure may be temporary, and every try is safe: flatten, count_pairs, `dbt build` and
+    publish write beside what is current and move a pointer last, and the smoke check only reads.
     """
 
     def __init__(
@@ -156,7 +153,7 @@ class ProgramOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         params = context["params"]
         if not self.only_when(params):
-            raise AirflowSkipException("the run's parameters ask for none")
+            raise AirflowSkipException("the run's parameters do not need this task")
         finished = self.hook.run_command(
             [PYTHON, *self.program], environment(params) | self.secrets(params), cwd=str(HOME)
         )
@@ -171,51 +168,51 @@ class ProgramOperator(BaseOperator):
 def environment(params: Params) -> dict[str, str]:
     """Return the worker's environment with the run's settings, exactly as they were written.
 
-    Airflow's own variables stay out: they hold its secrets and other programs' connections.
+    It leaves out Airflow's own variables, which contain secrets and other programs' connections.
     """
-    told = {name.upper(): params[name] for name in (*SETTINGS, "service_url")}
-    ours = {*told, "REDIS_URL"}
+    settings = {name.upper(): params[name] for name in (*SETTINGS, "service_url")}
+    ours = {*settings, "REDIS_URL"}
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name not in ours and "AIRFLOW" not in name
     }
-    # The project's folder may be read-only; the warehouse's is not.
+    # The project's folder may be read-only; the warehouse's folder is writable.
     dbt_folder = HOME / Path(params["duckdb_path"]).parent / "dbt"
     return {
         "DBT_TARGET_PATH": f"{dbt_folder}/target",
         "DBT_LOG_PATH": f"{dbt_folder}/logs",
         **inherited,
-        **{name: str(value) for name, value in told.items() if value is not None},
-        "PYTHONUNBUFFERED": "1",  # else what a program says last is not what its log ends with
+        **{name: str(value) for name, value in settings.items() if value is not None},
+        "PYTHONUNBUFFERED": "1",  # so that a program's last line is the last line of its log
     }
 
 
 def redis_url(params: Params) -> dict[str, str]:
-    """Return REDIS_URL for the Airflow connection that the run names."""
+    """Return REDIS_URL for the Airflow connection in the run's parameters."""
     connection = Connection.get(params["redis_conn_id"])
     extra = connection.extra_dejson
     is_tls = connection.conn_type == "rediss" or str(extra.get("ssl")).lower() == "true"
     login, password = (quote(it or "", safe="") for it in (connection.login, connection.password))
-    mask_secret(password)  # Airflow knows it as it is written in the connection
-    told = {name: extra[name] for name in REDIS_OPTIONS if extra.get(name) is not None}
+    mask_secret(password)  # Airflow itself masks only the form that is in the connection
+    options = {name: extra[name] for name in REDIS_OPTIONS if extra.get(name) is not None}
     url = (
         f"redis{'s' if is_tls else ''}://{login}:{password}@{connection.host}"
         f":{connection.port or 6379}/{extra.get('db') or connection.schema or 0}"
-        f"{'?' if told else ''}{urlencode(told)}"
+        f"{'?' if options else ''}{urlencode(options)}"
     )
     return {"REDIS_URL": url}
 
 
 def alert(context: Context) -> None:
-    """Tell the webhook of a task that failed for good: JSON with one `text`, as chats take it."""
+    """Send an alert about a task that failed after its last try: JSON with `text`, as for chats."""
     if not (connection_id := context["params"]["alert_conn_id"]):
         return
     task = context["ti"]
-    why = context.get("exception") or "it was ended from outside"
+    why = context.get("exception") or "it was stopped from outside"
     what = f"{task.dag_id}: {task.task_id} failed in {task.run_id}: {why}"
     message = {"text": f"{what}\n{task.log_url}"}
-    # By the hook, since a notifier takes the text for a template.
+    # With the hook, since a notifier would treat the text as a template.
     HttpHook("POST", connection_id).run(json=message, extra_options={"timeout": 10})
 
 
@@ -231,8 +228,8 @@ with DAG(
     default_args={"retries": 2, "on_failure_callback": alert},
     tags=["bought-together"],
 ):
-    # A run reads all that TRANSACTIONS names, whatever its date. The past has nothing to add, and
-    # what it would build has no place in front of customers: a backfill skips every task.
+    # A run reads all files that TRANSACTIONS names, whatever its date, so a backfill has nothing to
+    # add: it skips every task.
     latest_only = LatestOnlyOperator(task_id="latest_only")
     flatten = ProgramOperator(
         task_id="flatten",
@@ -245,8 +242,8 @@ with DAG(
         only_when=lambda params: params["pair_engine"] == "dask",
         execution_timeout=timedelta(hours=2),
     )
-    # One task, since DuckDB has one writer; and one at a time, since a backfill's runs do not count
-    # among the active runs.
+    # One task, since DuckDB allows one writer; and one at a time, since a backfill's runs do not
+    # count as active runs.
     dbt_build = ProgramOperator(
         task_id="dbt_build",
         program=["scripts/build.py", "--skip-flatten"],
@@ -270,5 +267,5 @@ with DAG(
     )
     programs = [flatten, count_pairs, dbt_build, publish, smoke_check]
     chain(*programs)
-    # Each of them directly: what is skipped further up does not stop NONE_FAILED.
+    # Directly before each task, since a skipped task further up does not stop NONE_FAILED.
     latest_only >> programs

@@ -1,5 +1,5 @@
--- With dask nothing but people reads it: a view.
-{{ config(materialized='view' if pair_engine() == 'dask' else 'table') }}
+-- A view with dask, where no other model reads it.
+{{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
 
 with
 

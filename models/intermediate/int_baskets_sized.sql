@@ -1,16 +1,16 @@
--- With dask it is read from the lake, where it lies: a view.
-{{ config(materialized='view' if pair_engine() == 'dask' else 'table') }}
+-- A view with dask: the rows stay in the lake.
+{{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
 
 with
 
-{% if pair_engine() == 'dask' %}
+{% if var('pair_engine') == 'dask' %}
 
 sized as (
 
     select
         order_id,
         product_count
-    from {{ source('lake', 'basket_sizes') }}
+    from {{ ref('stg_basket_sizes') }}
 
 )
 

@@ -1,17 +1,17 @@
--- With dask it is read from the lake, where it lies: a view.
-{{ config(materialized='view' if pair_engine() == 'dask' else 'table') }}
+-- A view with dask: the rows stay in the lake.
+{{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
 
 with
 
-{% if pair_engine() == 'dask' %}
+{% if var('pair_engine') == 'dask' %}
 
 counted as (
 
     select
         left_product_key,
         right_product_key,
-        copurchase_count::bigint as copurchase_count
-    from {{ source('lake', 'product_pairs') }}
+        copurchase_count
+    from {{ ref('stg_product_pairs') }}
 
 )
 

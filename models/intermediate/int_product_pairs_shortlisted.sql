@@ -1,19 +1,11 @@
 with
 
-product_pairs as (
-
-    select
-        left_product_key,
-        right_product_key,
-        copurchase_count
-    from {{ ref('int_product_pairs_counted') }}
-
-),
-
 products as (
 
     select
+        product_id,
         product_key,
+        basket_count,
         is_in_catalogue
     from {{ ref('int_products_keyed') }}
 
@@ -30,19 +22,7 @@ not_recommendable as (
 -- Not materialized, because the two steps below read few of these rows each.
 directed as not materialized (
 
-    select
-        left_product_key as product_key,
-        right_product_key as recommended_product_key,
-        copurchase_count
-    from product_pairs
-
-    union all
-
-    select
-        right_product_key as product_key,
-        left_product_key as recommended_product_key,
-        copurchase_count
-    from product_pairs
+    {{ directed_pairs(ref('int_product_pairs_counted')) }}
 
 ),
 
@@ -53,12 +33,12 @@ repeated as (
     select
         directed.product_key,
         max(
-            {{ pack_rank('directed.copurchase_count', 'directed.recommended_product_key') }},
-            {{ recommendations_per_product() }}
+            {{ pack_rank('directed.copurchase_count', 'directed.other_product_key') }},
+            {{ var('recommendations_per_product') }}
         ) as packed_ranks
     from directed
     anti join not_recommendable
-        on directed.recommended_product_key = not_recommendable.product_key
+        on directed.other_product_key = not_recommendable.product_key
     where directed.copurchase_count > 1
     group by directed.product_key
 
@@ -68,7 +48,7 @@ complete_products as (
 
     select product_key
     from repeated
-    where len(packed_ranks) = {{ recommendations_per_product() }}
+    where len(packed_ranks) = {{ var('recommendations_per_product') }}
 
 ),
 
@@ -86,14 +66,14 @@ single as (
     select
         directed.product_key,
         max(
-            {{ pack_rank('directed.copurchase_count', 'directed.recommended_product_key') }},
-            {{ recommendations_per_product() }}
+            {{ pack_rank('directed.copurchase_count', 'directed.other_product_key') }},
+            {{ var('recommendations_per_product') }}
         ) as packed_ranks
     from directed
     semi join incomplete_products
         on directed.product_key = incomplete_products.product_key
     anti join not_recommendable
-        on directed.recommended_product_key = not_recommendable.product_key
+        on directed.other_product_key = not_recommendable.product_key
     where directed.copurchase_count = 1
     group by directed.product_key
 
@@ -115,13 +95,28 @@ unnested as (
 
 ),
 
-shortlisted as (
+unpacked as (
 
     select
         product_key,
-        {{ unpack_product_key('packed_rank') }} as recommended_product_key,
+        {{ unpack_product_key('packed_rank') }} as other_product_key,
         {{ unpack_copurchase_count('packed_rank') }} as copurchase_count
     from unnested
+
+),
+
+shortlisted as (
+
+    select
+        product.product_id,
+        recommended_product.product_id as recommended_product_id,
+        recommended_product.basket_count as recommended_basket_count,
+        unpacked.copurchase_count
+    from unpacked
+    inner join products as product
+        on unpacked.product_key = product.product_key
+    inner join products as recommended_product
+        on unpacked.other_product_key = recommended_product.product_key
 
 )
 

@@ -1,15 +1,13 @@
-{{ config(materialized='view') }} -- one model reads it, once
-
 with
 
-{% if pair_engine() == 'dask' %}
+{% if var('pair_engine') == 'dask' %}
 
 counted as (
 
     select
         product_id,
         basket_count
-    from {{ source('lake', 'product_keys') }}
+    from {{ ref('stg_product_keys') }}
 
 )
 

@@ -2,16 +2,6 @@
 
 with
 
-product_pairs as (
-
-    select
-        left_product_key,
-        right_product_key,
-        copurchase_count
-    from {{ ref('int_product_pairs_counted') }}
-
-),
-
 products as (
 
     select
@@ -28,19 +18,7 @@ products as (
 
 directed as (
 
-    select
-        left_product_key as product_key,
-        right_product_key as other_product_key,
-        copurchase_count
-    from product_pairs
-
-    union all
-
-    select
-        right_product_key as product_key,
-        left_product_key as other_product_key,
-        copurchase_count
-    from product_pairs
+    {{ directed_pairs(ref('int_product_pairs_counted')) }}
 
 ),
 

@@ -3,20 +3,11 @@ with
 product_pairs as (
 
     select
-        product_key,
-        recommended_product_key,
+        product_id,
+        recommended_product_id,
+        recommended_basket_count,
         copurchase_count
     from {{ ref('int_product_pairs_shortlisted') }}
-
-),
-
-products as (
-
-    select
-        product_id,
-        product_key,
-        basket_count
-    from {{ ref('int_products_keyed') }}
 
 ),
 
@@ -33,22 +24,18 @@ catalogue as (
 ranked as (
 
     select
-        product.product_id,
-        recommended_product.product_id as recommended_product_id,
-        product_pairs.copurchase_count,
+        product_id,
+        recommended_product_id,
+        copurchase_count,
         row_number() over (
-            partition by product.product_id
+            partition by product_id
             order by
-                product_pairs.copurchase_count desc,
-                recommended_product.basket_count desc,
-                recommended_product.product_id asc
+                copurchase_count desc,
+                recommended_basket_count desc,
+                recommended_product_id asc
         ) as recommendation_rank
     from product_pairs
-    inner join products as product
-        on product_pairs.product_key = product.product_key
-    inner join products as recommended_product
-        on product_pairs.recommended_product_key = recommended_product.product_key
-    qualify recommendation_rank <= {{ recommendations_per_product() }}
+    qualify recommendation_rank <= {{ var('recommendations_per_product') }}
 
 ),
 

@@ -68,8 +68,8 @@ def test_dask_counts_the_same(nightly, airflow, valkey, service_url):
 
 
 def state_of(airflow: Airflow, valkey: GuardedRedis) -> object:
-    """All that readers can see: the Redis, the export and which run of the lake is current."""
-    files = ("product_recommendations.parquet", "current.json")
+    """All that readers can see: Redis, the current build and the current run of the lake."""
+    files = ("published.json", "current.json")
     return valkey.content(), [(airflow.lake / name).read_bytes() for name in files]
 
 

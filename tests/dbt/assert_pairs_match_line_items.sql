@@ -1,6 +1,5 @@
--- Counts some products and their pairs anew, from the line items with a plain join of ids, and
--- compares both ways. Only where the counting was done outside SQL is there anything to compare.
-{{ config(enabled=pair_engine() == 'dask') }}
+-- Where SQL did the counting there is nothing to compare.
+{{ config(enabled=var('pair_engine') == 'dask') }}
 
 with
 
@@ -76,19 +75,7 @@ expected as (
 
 directed as (
 
-    select
-        left_product_key as product_key,
-        right_product_key as other_product_key,
-        copurchase_count
-    from {{ ref('int_product_pairs_counted') }}
-
-    union all
-
-    select
-        right_product_key as product_key,
-        left_product_key as other_product_key,
-        copurchase_count
-    from {{ ref('int_product_pairs_counted') }}
+    {{ directed_pairs(ref('int_product_pairs_counted')) }}
 
 ),
 
@@ -112,34 +99,6 @@ found as (
         basket_count as copurchase_count
     from sampled_products
 
-),
-
-missing as (
-
-    select * from expected
-    except all
-    select * from found
-
-),
-
-extra as (
-
-    select * from found
-    except all
-    select * from expected
-
 )
 
-select
-    'missing' as problem,
-    product_id,
-    other_product_id,
-    copurchase_count
-from missing
-union all
-select
-    'extra' as problem,
-    product_id,
-    other_product_id,
-    copurchase_count
-from extra
+{{ rows_that_differ('expected', 'found') }}

@@ -14,4 +14,4 @@ products as (
 select * from products
 where
     recommendation_count <> last_rank
-    or last_rank > {{ recommendations_per_product() }}
+    or last_rank > {{ var('recommendations_per_product') }}

@@ -1,5 +1,4 @@
--- Ranks every pair of some products, as the mart would without the shortlist, and compares both
--- ways. Ranking all pairs of all products takes longer than counting them.
+-- Some products only: ranking all pairs of all products takes longer than counting them.
 with
 
 products as (
@@ -26,19 +25,7 @@ sampled_products as (
 
 directed as (
 
-    select
-        left_product_key as product_key,
-        right_product_key as other_product_key,
-        copurchase_count
-    from {{ ref('int_product_pairs_counted') }}
-
-    union all
-
-    select
-        right_product_key as product_key,
-        left_product_key as other_product_key,
-        copurchase_count
-    from {{ ref('int_product_pairs_counted') }}
+    {{ directed_pairs(ref('int_product_pairs_counted')) }}
 
 ),
 
@@ -61,7 +48,7 @@ expected as (
     inner join products as other_product
         on directed.other_product_key = other_product.product_key
     where other_product.is_in_catalogue
-    qualify recommendation_rank <= {{ recommendations_per_product() }}
+    qualify recommendation_rank <= {{ var('recommendations_per_product') }}
 
 ),
 
@@ -76,32 +63,6 @@ found as (
     semi join sampled_products
         on recommendations.product_id = sampled_products.product_id
 
-),
-
-missing as (
-
-    select * from expected
-    except all
-    select * from found
-
-),
-
-extra as (
-
-    select * from found
-    except all
-    select * from expected
-
 )
 
-select
-    'missing' as problem,
-    product_id,
-    recommended_product_id
-from missing
-union all
-select
-    'extra' as problem,
-    product_id,
-    recommended_product_id
-from extra
+{{ rows_that_differ('expected', 'found') }}

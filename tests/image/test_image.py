@@ -76,8 +76,9 @@ def test_dask_workers_in_containers_build_the_same_table(
     )
     podman("rm", "--force", "--time", 0, *containers)
     same = (
-        "select count(*), count(other.product_id) from '/data/lake/product_recommendations.parquet'"
-        " as lake full join '/data/other/product_recommendations.parquet' as other"
+        "select count(*), count(other.product_id) from"
+        " '/data/lake/published/*/product_recommendations.parquet' as lake"
+        " full join '/data/other/published/*/product_recommendations.parquet' as other"
         " using (product_id, recommendation_rank, recommended_product_id, copurchase_count)"
     )
     counted = podman(

@@ -297,7 +297,7 @@ def lines_counted(aws: Aws, deployment: Deployment, lines: list[str]) -> list[st
     return [event["message"] for event in found["events"]]
 
 
-EXPORTED = "published  s3://bucket/lake/product_recommendations.parquet"
+EXPORTED = "published  build 20260101T030000Z-1a2b3c in s3://bucket/lake"
 PUBLISHED = "published  20260101T030000Z-1a2b3c: 40 products in 0.1 s"
 OTHERS = [
     "read       300 records in 1 file (0.1 MB), 40 product lines",

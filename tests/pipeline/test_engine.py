@@ -154,7 +154,7 @@ def test_a_model_is_run_with_all_that_it_reads(tmp_path: Path) -> None:
         {"code": "007", "name": 'a, "b"', "number": 2},
         {"code": "8", "name": None, "number": 2},
     ]
-    with pytest.raises(CannotRun, match="lake_x cannot be read outside dbt"):
+    with pytest.raises(CannotRun, match="lake_x is not available outside dbt"):
         compile_model("wanted", [], tmp_path)
     with pytest.raises(CannotRun, match="has no model or seed unheard_of"):
         compile_model("unheard_of", [], tmp_path)
@@ -188,7 +188,7 @@ def test_too_little_memory_is_one_line(shop: Shop) -> None:
     shop.write_random(seed=1)
     assert shop.run("flatten").returncode == 0
     finished = shop.run("count_pairs", DUCKDB_MEMORY_LIMIT="200MB")
-    assert_one_line(finished, 2, "300 products", "MB a thread")
+    assert_one_line(finished, 2, "300 products", "MB per thread")
 
 
 def test_help_names_every_setting() -> None:

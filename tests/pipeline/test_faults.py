@@ -417,7 +417,7 @@ def test_missing_input_stops_the_whole_job(shop):
 def test_scheduler_that_does_not_answer(shop, monkeypatch):
     """Port 1 of this machine: nothing has listened there since the seventies."""
     shop.write_random(seed=1, products=5)
-    monkeypatch.setattr(dask_tasks, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(dask_tasks, "SCHEDULER_SECONDS", 0.5)
     address = "tcp://127.0.0.1:1"
     result = CliRunner().invoke(flatten.main, env=shop.environment(DASK_SCHEDULER=address))
     assert result.exit_code == 2, result.output

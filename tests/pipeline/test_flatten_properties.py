@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from bought_together.ingest import blocks, byte_ranges
 from bought_together.ingest.blocks import NotClean, flatten_fast, flatten_lines
-from bought_together.ingest.byte_ranges import array_elements, plan_ranges
-from bought_together.ingest.inputs import Source
+from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges
+from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.records import CONTROL_CHARACTER
 from bought_together.ingest.run import Tally, count_lines_before, read_range
@@ -292,7 +292,9 @@ def test_every_record_is_kept_or_rejected_and_every_line_too(data):
     is_gzip=st.booleans(),
 )
 def test_block_size_and_compression_change_nothing(data, block_size, is_gzip):
-    whole = Source(1, stored(gzip.compress(data) if is_gzip else data), len(data), is_gzip, False)
+    whole = InputFile(
+        1, stored(gzip.compress(data) if is_gzip else data), len(data), is_gzip, False
+    )
     bom = len(data) - len(data.removeprefix(b"\xef\xbb\xbf"))
     assert read_in_blocks(whole, block_size) == outcome(record_by_record(data[bom:], bom))
 
@@ -302,9 +304,9 @@ def stored(data: bytes) -> str:
     return "memory://transactions.txt"
 
 
-def read_in_blocks(source: Source, block_size: int) -> tuple[Any, ...]:
+def read_in_blocks(source: InputFile, block_size: int) -> tuple[Any, ...]:
     """Read a file as the tasks of a run do, its line numbers put together as a run does."""
-    ranges = plan_ranges([source], block_size)
+    ranges = plan_byte_ranges([source], block_size)
     parts = [list(read_range(part, block_size, fast=True)) for part in ranges]
     tallies = [Tally(counts(part)) for part in parts]
     flattened = []
@@ -326,7 +328,7 @@ def test_an_array_holds_the_elements_that_were_put_in(elements, space, character
     separator = space + b"," + space
     data = b"[" + space + separator.join(elements) + space + b"]" + space
     with patch.object(byte_ranges, "CHARACTERS_READ", characters_read):
-        found = list(array_elements(Source(1, stored(data), len(data), False, True)))
+        found = list(array_elements(InputFile(1, stored(data), len(data), False, True)))
     assert found == [(n, text.replace(b"\r", b"\n")) for n, text in enumerate(elements)]
 
 

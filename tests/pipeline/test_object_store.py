@@ -17,8 +17,8 @@ import pytest
 import s3fs
 import trustme
 
-from bought_together.ingest.byte_ranges import plan_ranges, read_lines
-from bought_together.ingest.inputs import Source
+from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
+from bought_together.ingest.inputs import InputFile
 from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import list_files, open_whole
@@ -29,7 +29,6 @@ from tests.support.processes import PATIENCE, assert_one_line, program, wait_unt
 from tests.support.service import publish, running
 from tests.support.shop import Shop
 
-EXPORT = "product_recommendations.parquet"
 SAMPLE = {name: (ROOT / f"data/{name}.txt").read_bytes() for name in ("transactions", "products")}
 
 
@@ -73,7 +72,7 @@ class RemoteShop(Shop):
         return self.store.get(f"{self.lake_name}/current.json")
 
     def export_rows(self) -> list[dict[str, Any]]:
-        return self.store.rows(f"{self.lake_name}/{EXPORT}")
+        return self.store.export_rows(self.lake_name)
 
 
 @pytest.fixture
@@ -110,13 +109,13 @@ def test_lookup_service_and_redis_answer_from_the_store(remote, valkey):
     answer = json.loads(looked_up.stdout)
     assert answer["recommendations"][0]["product_name"] == "Tomato sauce"
     publish(remote, valkey)
-    with running(remote) as embedded, running(remote, REDIS_URL=valkey.url()) as from_redis:
-        for service in (embedded, from_redis):
+    with running(remote) as in_memory, running(remote, REDIS_URL=valkey.url()) as from_redis:
+        for service in (in_memory, from_redis):
             service.wait_for(200)
             assert service.recommendations("5010") == answer
-        first = embedded.version()
+        first = in_memory.version()
         remote.build()
-        wait_until(lambda: embedded.version() != first, "the new build")
+        wait_until(lambda: in_memory.version() != first, "the new build")
 
 
 def test_inputs_of_every_kind_are_read_from_the_store(remote, shop):
@@ -191,7 +190,7 @@ def test_answers_that_break_off_are_one_line(shop):
             "recommend", "1", LAKE_PATH="s3://shop/lake", AWS_ENDPOINT_URL_S3=url, **keys
         )
         server.shutdown()
-    assert_one_line(finished, 2, "cannot read s3://shop/lake/product_recommendations.parquet")
+    assert_one_line(finished, 2, "cannot read s3://shop/lake/published.json")
 
 
 @pytest.mark.parametrize("path", ["gs://shop/lake", "S3://shop/lake"])
@@ -307,7 +306,7 @@ def test_a_store_that_stops_while_flatten_writes_changes_nothing(built):
 
 
 def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
-    before = built.store.get(f"{built.lake_name}/{EXPORT}")
+    before = built.store.get(f"{built.lake_name}/published.json")
     log = built.dbt_folder / "logs" / "dbt.log"
     begun = log.read_text().count("START sql table model")
     stopped = run_until_the_store_stops(
@@ -320,7 +319,7 @@ def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
     assert "Could not connect" in stopped.stdout
     assert "Traceback" not in stopped.stdout
     built.store.start()
-    assert built.store.get(f"{built.lake_name}/{EXPORT}") == before
+    assert built.store.get(f"{built.lake_name}/published.json") == before
     rerun = built.run("build")
     assert rerun.returncode == 0, rerun.stderr
 
@@ -385,9 +384,9 @@ def test_a_range_is_read_once(remote, here, monkeypatch):
 
     line = b'{"itemList": [{"item": "5010"}]}\n'
     data = line * (8_000_000 // len(line))
-    source = Source(0, remote.store.put(f"{remote.prefix}/large", data), len(data), False, False)
+    source = InputFile(0, remote.store.put(f"{remote.prefix}/large", data), len(data), False, False)
     monkeypatch.setattr(s3fs.S3File, "_fetch_range", count)
-    ranges = plan_ranges([source], 1_000_000)
+    ranges = plan_byte_ranges([source], 1_000_000)
     read = b"".join(block.data for part in ranges for block in read_lines(part, 1_000_000))
     assert read == data
     assert sum(fetched) < len(data) + len(ranges) * 200_000

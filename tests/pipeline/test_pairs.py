@@ -14,7 +14,7 @@ from bought_together.errors import CannotRun
 from bought_together.ingest.run import flatten
 from bought_together.pairs import counting, run
 from bought_together.pairs.kernels import SMALL, distinct_items, sort_baskets
-from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_ranges
+from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.pairs.run import count_pairs
 from tests.support import ROOT
 from tests.support.oracle import count
@@ -169,7 +169,7 @@ def test_kernels_against_sets(baskets: list[list[int]], chance: random.Random) -
     ]
     assert effort.sum() >= sum(len(list(combinations(set(basket), 2))) for basket in baskets)
     together: dict[tuple[int, int], int] = {}
-    for _, low, high in plan_ranges(edges, effort, 5):
+    for _, low, high in plan_key_ranges(edges, effort, 5):
         for rows in counting.counted_rows(ends, keyed, low, high, 100):
             for left, right, number in zip(*(column.tolist() for column in rows), strict=True):
                 assert low <= left < high
@@ -187,7 +187,7 @@ def test_kernels_against_sets(baskets: list[list[int]], chance: random.Random) -
 @settings(deadline=None, derandomize=True)
 def test_ranges_cover_every_key_once(products: int, wanted: int, effort: list[int]) -> None:
     edges = key_edges(products)
-    ranges = plan_ranges(edges, np.resize(effort, len(edges) - 1), wanted)
+    ranges = plan_key_ranges(edges, np.resize(effort, len(edges) - 1), wanted)
     assert 1 <= len(ranges) <= wanted
     assert [number for number, _, _ in ranges] == list(range(len(ranges)))
     assert ranges[0][1] == 1
@@ -202,7 +202,7 @@ def test_ranges_share_the_effort() -> None:
     effort = (1e9 / np.arange(1, len(edges)) ** 0.5).astype(np.int64)
     shares = [
         effort[(edges[:-1] >= low) & (edges[:-1] < high)].sum() / effort.sum()
-        for _, low, high in plan_ranges(edges, effort, 6)
+        for _, low, high in plan_key_ranges(edges, effort, 6)
     ]
     assert len(shares) == 6
     assert max(shares) < 1.1 / 6

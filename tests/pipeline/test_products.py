@@ -235,7 +235,7 @@ UNUSABLE = {
 def test_a_list_without_a_product_publishes_nothing(shop, text):
     shop.write_records([RECORD])
     shop.products.write_bytes(text)
-    with pytest.raises(CannotRun, match="PRODUCTS hold no usable product"):
+    with pytest.raises(CannotRun, match="PRODUCTS contain no usable product"):
         flatten(str(shop.transactions), str(shop.products), str(shop.lake))
     assert not (shop.lake / "current.json").exists()
 
@@ -245,10 +245,12 @@ def test_a_list_without_a_product_publishes_nothing(shop, text):
     [
         pytest.param(None, r"PRODUCTS \S+products\.txt does not exist", id="missing"),
         pytest.param(
-            UNUSABLE["space-separated"], "PRODUCTS hold no usable product.*tab", id="no-tabs"
+            UNUSABLE["space-separated"], "PRODUCTS contain no usable product.*tab", id="no-tabs"
         ),
         pytest.param(
-            gzip.compress(b"P1\tC1\tMilk\n")[:-10], "PRODUCTS hold no usable|cannot read", id="gz"
+            gzip.compress(b"P1\tC1\tMilk\n")[:-10],
+            "PRODUCTS contain no usable|cannot read",
+            id="gz",
         ),
     ],
 )

@@ -19,8 +19,8 @@ import pytest
 
 from bought_together.errors import CannotRun
 from bought_together.ingest import byte_ranges
-from bought_together.ingest.byte_ranges import array_elements, plan_ranges, read_lines
-from bought_together.ingest.inputs import find_files, look_at
+from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges, read_lines
+from bought_together.ingest.inputs import find_files, inspect_files
 from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS
 from bought_together.ingest.run import flatten
 
@@ -174,8 +174,11 @@ REFUSED = {
     "empty-file": (b"", "no record"),
     "empty-gz": (gzip.compress(b""), "no record"),
     "empty-array": (b"[]", "no record"),
-    "array-cut-off": (ARRAY[:-30], "transactions.txt: not one JSON array: broken after 7 elements"),
-    "array-never-closed": (ARRAY[:-1], "not one JSON array: broken after 7 elements"),
+    "array-cut-off": (
+        ARRAY[:-30],
+        "transactions.txt: not one complete JSON array, broken after 7 elements",
+    ),
+    "array-never-closed": (ARRAY[:-1], "not one complete JSON array, broken after 7 elements"),
     "array-broken-in-the-middle": (
         ARRAY.replace(b', "store": "1"}', b', "store": ', 4),
         "broken after 0",
@@ -208,14 +211,14 @@ def test_a_path_that_names_no_file_cannot_be_run(tmp_path):
         with pytest.raises(CannotRun, match=f"^FILES .*{message}"):
             find_files(f"{tmp_path}/{pattern}", "FILES")
     for nothing in ("", ",", " , "):
-        with pytest.raises(CannotRun, match="no FILES named"):
+        with pytest.raises(CannotRun, match="FILES is empty"):
             find_files(nothing, "FILES")
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path):
     make_unreadable(tmp_path / "locked.txt")
     with pytest.raises(CannotRun, match=r"cannot read .*locked\.txt"):
-        look_at([str(tmp_path / "locked.txt")])
+        inspect_files([str(tmp_path / "locked.txt")])
 
 
 COMMAND_LINE = {
@@ -229,7 +232,7 @@ COMMAND_LINE = {
     "empty-file": (
         lambda shop: shop.transactions.write_bytes(b""),
         2,
-        "TRANSACTIONS hold no record",
+        "TRANSACTIONS contain no records",
     ),
     "corrupt-gz": (
         lambda shop: shop.transactions.write_bytes(corrupt_gzip()),
@@ -239,7 +242,7 @@ COMMAND_LINE = {
     "broken-array": (
         lambda shop: shop.transactions.write_bytes(ARRAY[:-9]),
         2,
-        "not one JSON array",
+        "not one complete JSON array",
     ),
     "bad-records": (
         lambda shop: shop.transactions.write_bytes(TEXT + b"{\n"),
@@ -356,7 +359,7 @@ def test_an_element_is_whole_wherever_the_reading_stops(tmp_path, monkeypatch, e
     path.write_bytes(b"[{}, " + element + b", {}]")
     for characters_read in range(1, 20):
         monkeypatch.setattr(byte_ranges, "CHARACTERS_READ", characters_read)
-        found = list(array_elements(look_at([str(path)])[0]))
+        found = list(array_elements(inspect_files([str(path)])[0]))
         assert found == [(0, b"{}"), (1, element), (2, b"{}")]
 
 
@@ -404,7 +407,7 @@ def records_of(text: bytes) -> list[tuple[int, int, bytes]]:
 def test_ranges_hold_every_line_once_and_in_order(tmp_path, text, packed, block_size):
     path = tmp_path / "transactions.txt"
     path.write_bytes(gzip.compress(text) if packed else text)
-    ranges = plan_ranges(look_at([str(path)]), block_size)
+    ranges = plan_byte_ranges(inspect_files([str(path)]), block_size)
     assert packed or all(part.stop - part.start <= block_size for part in ranges)
     blocks = [block for part in ranges for block in read_lines(part, block_size)]
     found = [(block, *record) for block in blocks for record in records_of(block.data)]

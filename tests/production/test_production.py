@@ -30,7 +30,7 @@ from tests.support.shop import Shop
 from tests.support.valkey import Valkey
 
 LAKE = "lake"
-EXPORT = f"{LAKE}/product_recommendations.parquet"
+POINTER = f"{LAKE}/published.json"
 FILES = 60  # of transactions: flatten takes a while to write that many parts
 PRODUCTS_A_REQUEST = 50
 PATIENCE = 180  # seconds that a run of the DAG may take, at most
@@ -246,7 +246,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault, task, told", FAULTS.values(), ids=FAULTS)
 def test_a_fault_changes_nothing_and_the_next_run_succeeds(production, fault, task, told):
     production.mend()
-    export = production.store.get(EXPORT)
+    published = production.store.get(POINTER)
     version, answers = production.served("redis")
     run = fault(production)
     assert run.states[task] == "failed", tail(run)
@@ -257,7 +257,7 @@ def test_a_fault_changes_nothing_and_the_next_run_succeeds(production, fault, ta
     assert all(told in line or "Could not connect" in line for line in lines), lines
     production.mend()
     if task != "publish":  # which comes after the lake's own
-        assert production.store.get(EXPORT) == export
+        assert production.store.get(POINTER) == published
     production.services["redis"].wait_for(200)
     assert production.served("redis") == (version, answers)
     again = production.run()

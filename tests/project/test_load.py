@@ -83,13 +83,13 @@ def test_medians_ratio_and_bars():
 
     rows = rows_of(
         {
-            "embedded": ("bare", [run(700), run(900, failed=1), run(790)]),
+            "in memory": ("bare", [run(700), run(900, failed=1), run(790)]),
             "bare": (None, [run(1000)]),
         }
     )
     assert (rows[0].requests_per_second, rows[0].ratio, rows[0].errors) == (790, 0.79, 1)
     missed = [what for what, _, _, cleared in bars_of(rows) if not cleared]
-    assert missed == ["embedded: of its bare minimum", "embedded: p99 ms", "embedded: errors"]
+    assert missed == ["in memory: of its bare minimum", "in memory: p99 ms", "in memory: errors"]
 
 
 def test_without_wrk_one_line_says_so(tmp_path):

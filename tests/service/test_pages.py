@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from bought_together.service.app import create_app
-from bought_together.service.backends import LakeSource, Unavailable
+from bought_together.service.backends import LakeBackend, Unavailable
 from tests.support.exports import write_export
 from tests.support.shop import Shop
 
@@ -109,9 +109,9 @@ class Site:
     def open(self) -> TestClient:
         """Write the lake, and return a client of the service that has loaded it."""
         write_export(self.shop, self.rows, self.products)
-        source = LakeSource(str(self.shop.lake))
-        asyncio.run(source.refresh())
-        return TestClient(create_app(source))
+        backend = LakeBackend(str(self.shop.lake))
+        asyncio.run(backend.refresh())
+        return TestClient(create_app(backend))
 
 
 @pytest.fixture
@@ -240,16 +240,16 @@ def test_a_query_of_any_length_is_answered(site):
 def test_pages_say_which_build_they_are_from(site):
     site.add("1", "Tea")
     client = site.open()
-    source = client.app.state.source
-    moment = source.current.built_at.replace(2026, 11, 4, 2, 38)
-    source.current = replace(source.current, built_at=moment)
+    backend = client.app.state.backend
+    moment = backend.current.built_at.replace(2026, 11, 4, 2, 38)
+    backend.current = replace(backend.current, built_at=moment)
     for address in ("/", "/?query=tea", "/product?id=1"):
         assert read(client, address).texts("time") == ["4 November 2026, 02:38 UTC"]
 
 
 @pytest.mark.parametrize("address", ["/", "/?query=tea", "/product?id=1"])
 def test_without_data_a_page_says_so_and_when_to_come_back(shop, address):
-    client = TestClient(create_app(LakeSource(str(shop.lake))))
+    client = TestClient(create_app(LakeBackend(str(shop.lake))))
     page = read(client, address, 503)
     assert page.texts("h1") == ["Nothing to show right now"]
     assert int(client.get(address).headers["retry-after"]) > 0
@@ -265,8 +265,8 @@ def test_a_product_page_says_so_when_the_store_is_away(site):
 
     site.add("1", "Tea")
     client = site.open()
-    loaded = client.app.state.source.current
-    client.app.state.source.current = Away()
+    loaded = client.app.state.backend.current
+    client.app.state.backend.current = Away()
     response = client.get("/product?id=1")
     assert response.headers["cache-control"] == "no-store"
     assert int(response.headers["retry-after"]) > 0

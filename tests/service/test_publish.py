@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 from bought_together.errors import CannotRun
 from bought_together.export.answers import encode_answers
 from bought_together.export.read import read_export
-from bought_together.export.redis_versions import CURRENT, PARTS, UNFINISHED_KEPT_SECONDS, key
+from bought_together.export.redis_versions import CURRENT_KEY, PARTS, UNFINISHED_KEPT_SECONDS, key
 from bought_together.export.redis_versions import publish as publish_version
-from bought_together.service.backends import LakeSource
+from bought_together.service.backends import LakeBackend
 from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, kill_when, start
@@ -57,7 +57,7 @@ def roll_back(shop: Shop, valkey: Valkey, *builds: str) -> None:
 
 
 def current(valkey: Valkey) -> str:
-    return valkey.client().get(CURRENT)
+    return valkey.client().get(CURRENT_KEY)
 
 
 def assert_whole(valkey: Valkey) -> int:
@@ -70,7 +70,7 @@ def assert_whole(valkey: Valkey) -> int:
     number = json.loads(answers["11"])["recommendations"][0]["copurchase_count"]
     assert manifest["built_at"].startswith(f"2026-01-{number:02d}T")
     for name in client.scan_iter("*"):
-        stays = name == CURRENT or name in [key(published_id, part) for part in PARTS]
+        stays = name == CURRENT_KEY or name in [key(published_id, part) for part in PARTS]
         assert (client.ttl(name) == -1) == stays, name
     return number
 
@@ -329,7 +329,7 @@ def assert_same_answers(shop: Shop, valkey: Valkey, transactions: Path, products
     expected = looked_up(shop, product_ids)
     assert [answer["product_id"] for answer in expected] == product_ids
     publish(shop, valkey)
-    with serving(LakeSource(str(shop.lake))) as client:
+    with serving(LakeBackend(str(shop.lake))) as client:
         assert served(client, product_ids) == expected
     with running(shop, REDIS_URL=valkey.url()) as service:
         service.wait_for(200)

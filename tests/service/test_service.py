@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
-from bought_together.service.backends import LakeSource, Unavailable
+from bought_together.service.backends import LakeBackend, Unavailable
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
 from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
@@ -24,7 +24,7 @@ from tests.support.shop import Shop
 @pytest.fixture
 def client(shop: Shop) -> Iterator[TestClient]:
     write_export(shop, ROWS, LISTED)
-    with serving(LakeSource(str(shop.lake))) as client:
+    with serving(LakeBackend(str(shop.lake))) as client:
         yield client
 
 
@@ -162,7 +162,7 @@ def test_tags_differ_where_the_answers_do_and_outlast_a_build_that_changes_nothi
     tags = []
     for build, count in ((1, 40), (2, 40), (3, 41)):
         write_export(shop, [("011", 1, "12", "Tea", "T", count)], LISTED, build)
-        with serving(LakeSource(str(shop.lake))) as client:
+        with serving(LakeBackend(str(shop.lake))) as client:
             response = client.get(path_of("011"))
         tags.append(response.headers["etag"])
         assert response.headers["x-data-version"].startswith(f"202601{build:02d}T030000Z-")
@@ -197,7 +197,7 @@ def assert_secure(response: Any) -> None:
 
 
 def test_without_data_it_lives_and_is_not_ready(shop):
-    with serving(LakeSource(str(shop.lake))) as client:
+    with serving(LakeBackend(str(shop.lake))) as client:
         assert client.get("/healthz").status_code == 200
         for path in ("/readyz", path_of("011"), path_of("011") + "?limit=1", "/v1/products"):
             response = client.get(path)
@@ -217,7 +217,7 @@ def test_ready_with_the_version_its_age_and_size(client):
 
 def test_table_with_no_rows_is_served(shop):
     write_export(shop, [], [])
-    with serving(LakeSource(str(shop.lake))) as client:
+    with serving(LakeBackend(str(shop.lake))) as client:
         assert client.get("/readyz").json()["products"] == 0
         assert client.get(path_of("011")).json()["recommendations"] == []
         assert search(client, "milk") == search(client, "") == []
@@ -250,30 +250,30 @@ def test_errors_of_ours_are_500_without_a_word_of_them(client, monkeypatch):
 
 
 def test_a_new_build_is_taken_up_whole(shop, client):
-    source = client.app.state.source
-    before = source.current
+    backend = client.app.state.backend
+    before = backend.current
     write_export(shop, [("011", 1, "12", "New", "N", 1)], LISTED, build=2)
     assert client.get("/readyz").json()["version"] == before.name
-    assert asyncio.run(refresh(source, None)) is None
-    assert client.get("/readyz").json()["version"] == source.current.name != before.name
+    assert asyncio.run(refresh(backend, None)) is None
+    assert client.get("/readyz").json()["version"] == backend.current.name != before.name
     assert ranked(client.get(path_of("011")).json()) == [[1, "12", "New", "N", 1]]
 
 
 def test_an_unchanged_export_is_not_read_again(shop, client):
-    source = client.app.state.source
-    before = source.current
-    assert asyncio.run(refresh(source, None)) is None
-    assert source.current is before
+    backend = client.app.state.backend
+    before = backend.current
+    assert asyncio.run(refresh(backend, None)) is None
+    assert backend.current is before
 
 
 @pytest.mark.parametrize("how", ["half", "empty", "text", "gone", "columns", "folder"])
 def test_damaged_export_is_one_line_and_the_old_answers_stay(shop, client, caplog, how):
     caplog.set_level("INFO")
-    source = client.app.state.source
+    backend = client.app.state.backend
     damaged = write_damaged_export(shop, how)
     caplog.clear()
-    problem = asyncio.run(refresh(source, None))
-    assert asyncio.run(refresh(source, problem)) == problem
+    problem = asyncio.run(refresh(backend, None))
+    assert asyncio.run(refresh(backend, problem)) == problem
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     message = caplog.records[0].getMessage()
     assert str(damaged) in message and "still serving 20260101T" in message
@@ -282,22 +282,22 @@ def test_damaged_export_is_one_line_and_the_old_answers_stay(shop, client, caplo
     assert client.get("/readyz").status_code == 200
     write_export(shop, ROWS, LISTED, build=3)
     caplog.clear()
-    assert asyncio.run(refresh(source, problem)) is None
+    assert asyncio.run(refresh(backend, problem)) is None
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert client.get("/readyz").json()["version"].startswith("20260103T")
 
 
 def test_products_that_cannot_be_read_for_a_moment_are_never_left_out(shop, client, caplog):
     """One failed read once served the products of the table alone, for good, as that version."""
-    source = client.app.state.source
+    backend = client.app.state.backend
     products = write_export(shop, ROWS, LISTED, build=2) / "products.parquet"
     content = products.read_bytes()
     products.unlink()
-    problem = asyncio.run(refresh(source, None))
+    problem = asyncio.run(refresh(backend, None))
     assert str(products) in problem
     assert client.get("/readyz").json()["version"].startswith("20260101T")
     products.write_bytes(content)
-    assert asyncio.run(refresh(source, problem)) is None
+    assert asyncio.run(refresh(backend, problem)) is None
     ready = client.get("/readyz").json()
     assert ready["version"].startswith("20260102T")
     assert ready["products"] == len(LISTED) + 1  # and the one that is sold but not listed
@@ -305,12 +305,12 @@ def test_products_that_cannot_be_read_for_a_moment_are_never_left_out(shop, clie
 
 
 class Away:
-    """A source whose store does not answer."""
+    """A backend whose store does not answer."""
 
-    def __init__(self, source: LakeSource) -> None:
+    def __init__(self, backend: LakeBackend) -> None:
         self.current = self
-        self.name, self.built_at = source.current.name, source.current.built_at
-        self.catalogue = source.current.catalogue
+        self.name, self.built_at = backend.current.name, backend.current.built_at
+        self.catalogue = backend.current.catalogue
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
         raise Unavailable("Redis at redis://host:6379: no answer in time")
@@ -326,7 +326,7 @@ class Away:
 
 
 def test_a_store_that_is_away_is_503_and_the_search_goes_on(client):
-    with serving(Away(client.app.state.source)) as client:
+    with serving(Away(client.app.state.backend)) as client:
         for path in (path_of("011"), path_of("011") + "?limit=1", "/readyz"):
             response = client.get(path)
             assert (response.status_code, response.headers["retry-after"]) == (503, "2")

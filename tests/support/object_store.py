@@ -122,6 +122,11 @@ class ObjectStore:
         )
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
+    def export_rows(self, lake: str) -> list[dict[str, Any]]:
+        """Return the recommendations that a lake publishes."""
+        build = json.loads(self.get(f"{lake}/published.json"))["build"]
+        return self.rows(f"{lake}/published/{build}/product_recommendations.parquet")
+
     def uploads(self) -> list[str]:
         """Return the names of objects whose upload was begun and not completed."""
         listed = self.client().list_multipart_uploads(Bucket=BUCKET)

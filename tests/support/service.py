@@ -100,7 +100,7 @@ def publish(shop: Shop, valkey: Valkey, *options: str) -> None:
 
 
 @contextmanager
-def serving(source: Any) -> Iterator[TestClient]:
-    """A client of the application; the source was asked for its newest version once."""
-    asyncio.run(refresh(source, None))
-    yield TestClient(create_app(source), raise_server_exceptions=False)
+def serving(backend: Any) -> Iterator[TestClient]:
+    """A client of the application; the backend was asked for its newest version once."""
+    asyncio.run(refresh(backend, None))
+    yield TestClient(create_app(backend), raise_server_exceptions=False)

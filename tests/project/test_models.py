@@ -1,0 +1,76 @@
+"""The dbt project: when its unit tests run, and that every model states its grain and key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.shop import Shop
+
+BASKETS = [["a", "b"], ["a", "b", "c"], ["a"]]
+UNIT_TESTS = 9
+
+
+@pytest.fixture(params=["duckdb", "dask"])
+def own_shop(tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
+    """A shop whose dbt artifacts no other shop writes."""
+    shop = Shop(tmp_path, tmp_path / "dbt", engine=request.param)
+    shop.write(BASKETS, "abc")
+    return shop
+
+
+def artifact(shop: Shop, name: str) -> dict[str, Any]:
+    return json.loads((shop.dbt_folder / "target" / f"{name}.json").read_text())
+
+
+def unit_tests_run(shop: Shop) -> list[str]:
+    """Return the statuses of the unit tests that dbt ran last."""
+    results = artifact(shop, "run_results")["results"]
+    return [each["status"] for each in results if each["unique_id"].startswith("unit_test.")]
+
+
+def test_unit_tests_are_for_dbt_build_and_not_for_make_build(own_shop: Shop) -> None:
+    built = own_shop.run("build")
+    assert built.returncode == 0, built.stdout
+    assert unit_tests_run(own_shop) == []
+    assert own_shop.recommendations()
+    own_shop.export.unlink()
+    built = own_shop.dbt("--quiet", "build")
+    assert built.returncode == 0, built.stdout
+    assert unit_tests_run(own_shop) == ["pass"] * UNIT_TESTS
+    assert own_shop.recommendations()
+
+
+def test_every_model_says_its_grain_and_has_a_tested_key(own_shop: Shop) -> None:
+    assert own_shop.dbt("parse").returncode == 0
+    manifest = artifact(own_shop, "manifest")
+    nodes = manifest["nodes"].values()
+    keyed = set()
+    for node in nodes:
+        if (
+            node["resource_type"] == "test"
+            and "unique" in (node["test_metadata"] or {"name": ""})["name"]
+        ):
+            keyed.add(node["attached_node"])
+    # With dask its rows would be made for the test alone.
+    untested = {"int_basket_items"} if own_shop.engine == "dask" else set()
+    for node in nodes:
+        if node["resource_type"] == "model":
+            description = node["description"]
+            assert description.startswith("One row per "), node["name"]
+            has_key = node["unique_id"] in keyed
+            assert has_key is ("It has no key" not in description) or node["name"] in untested
+            folder = node["fqn"][1]
+            access = {"intermediate": "private", "marts": "public"}.get(folder, "protected")
+            assert node["access"] == access, node["name"]
+            assert node["contract"]["enforced"] is (access == "public"), node["name"]
+
+
+@pytest.mark.parametrize("command", ["parse", "compile", "build"])
+def test_an_engine_that_does_not_exist_is_refused_by_every_command(
+    shop: Shop, command: str
+) -> None:
+    finished = shop.dbt(command, PAIR_ENGINE="spark")
+    assert finished.returncode == 2
+    assert "PAIR_ENGINE must be duckdb or dask, not spark" in finished.stdout
