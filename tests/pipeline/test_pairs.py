@@ -260,4 +260,4 @@ def test_lake_paths_of_every_kind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
     odd = Shop(home, shop.dbt_folder)
     assert count_world(odd, WORLDS["random"]) == expected_of(WORLDS["random"])
     monkeypatch.chdir(home)
-    assert count_pairs("lake")["products"] == 60
+    assert count_pairs("lake", project=ROOT)["products"] == 60

@@ -1,0 +1,84 @@
+"""Programs that use dbt, forked from a process that has imported dbt once.
+
+Each is a process of its own, with its arguments, environment, folder and output, and imports what
+is ours by itself; it saves the CPU seconds that importing dbt takes. DuckDB is imported after the
+fork: it starts a thread, which a fork leaves behind.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+LOCK = Lock()
+
+
+def run(
+    command: list[object], folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python program (its file, its arguments) to its end; returns its output as text."""
+    with tempfile.TemporaryDirectory() as output, LOCK:
+        stdout, stderr = Path(output) / "stdout", Path(output) / "stderr"
+        order = {
+            "command": list(map(str, command)),
+            "folder": str(folder),
+            "environment": environment,
+            "output": [str(stdout), str(stderr)],
+        }
+        process = warm_process()
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        status = int(process.stdout.readline())
+        return subprocess.CompletedProcess(
+            command, status, stdout.read_text("utf-8"), stderr.read_text("utf-8")
+        )
+
+
+@cache
+def warm_process() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    atexit.register(process.stdin.close)
+    return process
+
+
+def serve() -> None:
+    """Fork a program for every line of standard input, and write its exit status."""
+    importlib.import_module("dbt.cli.main")
+    gc.freeze()  # so that collecting garbage does not copy what the programs share
+    for line in sys.stdin:
+        program = os.fork()
+        if not program:
+            return become(json.loads(line))
+        _, status = os.waitpid(program, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def become(order: dict[str, object]) -> None:
+    """Run the program in this process, as Python does with a file on its command line."""
+    for number, path in enumerate([os.devnull, *order["output"]]):
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["folder"])
+    sys.argv = order["command"]
+    extra = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:0] = [os.path.dirname(sys.argv[0]), *extra]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve()
