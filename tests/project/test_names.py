@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.support import ROOT
 
 # What a framework or a program calls by that name, in every module that has one.
-ROLES = {"main", "router"}
+ROLES = {"Plugin", "main", "router"}
 
 
 def defined(tree: ast.Module) -> Iterator[str]:
