@@ -5,11 +5,15 @@ run when dbt connects, so that every dbt command works on a fresh warehouse.
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
@@ -35,6 +39,17 @@ class Plugin(BasePlugin):
         if is_object_store(self.lake_path):
             with as_dbt_error():
                 self.login = S3Login()
+
+    def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
+        """Where there is no warehouse yet, make the tables that `dbt show` reads."""
+        flags = get_flags()
+        if flags.WHICH == "show" and not Path(creds.path).exists():
+            print(f"There is no warehouse at {creds.path} yet: dbt makes its tables first.")
+            dbt = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--quiet", "build"]
+            tables = ["--exclude-resource-type", "test", "unit_test"]
+            where = ["--project-dir", flags.PROJECT_DIR, "--profiles-dir", flags.PROFILES_DIR]
+            if subprocess.run([*dbt, *tables, *map(str, where)], check=False).returncode:
+                raise DbtRuntimeError("dbt could not make the tables to show")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         with as_dbt_error():

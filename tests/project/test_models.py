@@ -72,3 +72,19 @@ def test_an_engine_that_does_not_exist_is_refused_by_every_command(
     finished = shop.dbt(command, PAIR_ENGINE="spark")
     assert finished.returncode == 2
     assert "PAIR_ENGINE must be duckdb or dask, not spark" in finished.stdout
+
+
+def test_dbt_shows_and_documents_a_lake_without_a_warehouse(own_shop: Shop) -> None:
+    assert own_shop.run("flatten").returncode == 0
+    if own_shop.engine == "dask":
+        assert own_shop.run("count_pairs").returncode == 0
+    shown = own_shop.dbt("--quiet", "show", "--select", "product_recommendations")
+    assert shown.returncode == 0, shown.stdout
+    assert "recommendation_rank" in shown.stdout
+    own_shop.warehouse.unlink()
+    documented = own_shop.dbt("--quiet", "docs", "generate")
+    assert documented.returncode == 0, documented.stdout
+    assert artifact(own_shop, "catalog")["sources"].keys() >= {
+        f"source.bought_together.lake.{table}" for table in ("line_items", "products", "rejects")
+    }
+    assert not own_shop.export.exists()
