@@ -28,7 +28,7 @@ def connect(url: str, kind: Any = redis.Redis, **options: Any) -> Any:
         return kind.from_url(url, **options)
     except ValueError:
         raise CannotRun(
-            "REDIS_URL is no address like redis://host:6379/0 or rediss://user:password@host:6379/0"
+            "REDIS_URL is not an address like redis://host:6379/0 or rediss://user:password@host:6379/0"
             " (percent-encode special characters in a password)"
         ) from None
 

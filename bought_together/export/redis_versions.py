@@ -114,7 +114,7 @@ def move_pointer(
 
 
 def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
-    """Raise CannotRun where a build is older than the current one."""
+    """Raise CannotRun when a build is older than the current one."""
     if age(current) > age(manifest):
         raise CannotRun(
             f"Redis serves {current['version']}, which is newer than {manifest['version']}:"
@@ -125,16 +125,16 @@ def refuse_older(manifest: dict[str, Any], current: dict[str, Any]) -> None:
 def roll_back_redis(
     client: redis.Redis, keep_seconds: int, version: str | None = None
 ) -> tuple[str, str]:
-    """Serve `version` again, by default the one before the current; return (left, current).
+    """Point readers to `version`, by default the previous one; return (left, current).
 
-    Raises CannotRun when Redis no longer has it, and redis.RedisError.
+    Raises CannotRun when Redis no longer has that version, and redis.RedisError.
     """
     left = read_current_id(client)
     target = find_id(client, version) if version else read_manifest(client, left)["previous"]
     if target is None:
         raise CannotRun(f"nothing was published before {version_of(left)}: nothing to go back to")
     if client.exists(*(key(target, part) for part in PARTS)) < len(PARTS):
-        raise CannotRun(f"{version_of(target)} has expired: publish it again")
+        raise CannotRun(f"{version_of(target)} has expired in Redis: name another with BUILD=<id>")
     move_pointer(client, target, keep_seconds)
     return version_of(left), version_of(target)
 
@@ -160,7 +160,7 @@ def read_manifest(client: redis.Redis, published_id: str) -> dict[str, Any]:
     """Return the manifest of a published version; raises CannotRun when it is missing."""
     manifest = client.get(key(published_id, "manifest"))
     if manifest is None:
-        raise CannotRun(f"{version_of(published_id)} is incomplete in Redis: publish it again")
+        raise CannotRun(f"{version_of(published_id)} is incomplete in Redis: publish a new build")
     return json.loads(manifest)
 
 
@@ -169,5 +169,5 @@ def read_version(client: redis.Redis, published_id: str) -> tuple[datetime, pa.T
     manifest = read_manifest(client, published_id)
     products = cast("bytes | None", client.get(key(published_id, "products")))
     if products is None or client.hlen(key(published_id, "answers")) != manifest["products"]:
-        raise CannotRun(f"{version_of(published_id)} is incomplete in Redis: publish it again")
+        raise CannotRun(f"{version_of(published_id)} is incomplete in Redis: publish a new build")
     return datetime.fromisoformat(manifest["built_at"]), pq.read_table(BytesIO(products))

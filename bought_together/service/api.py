@@ -54,7 +54,7 @@ class Problem(BaseModel):
 ProductId = Annotated[str, Path(description="An id of the product list; case matters.")]
 Limit = Annotated[
     int | None,
-    Query(ge=1, le=MAX_LIMIT, description="Return only so many, the best first; by default all."),
+    Query(ge=1, le=MAX_LIMIT, description="Return at most this many, best first; by default all."),
 ]
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client's copy is current (If-None-Match)."}

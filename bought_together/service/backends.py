@@ -126,7 +126,7 @@ class VersionInRedis:
             raise Unavailable(redis_url.explain(self.address, error)) from error
         for product_id, answer in zip(product_ids, found, strict=True):
             if answer is None and product_id in self.catalogue.rows:
-                raise Unavailable(f"{self.name} is no longer whole in Redis")
+                raise Unavailable(f"{self.name} is incomplete in Redis")
         return cast("list[bytes | None]", found)  # the client decodes nothing
 
 
@@ -174,7 +174,7 @@ class RedisBackend:
             if self.current:
                 found = await self.client.hlen(key(self.current.published_id, "answers"))
                 if found != len(self.current.catalogue):
-                    raise Unavailable(f"{self.current.name} is no longer whole in Redis")
+                    raise Unavailable(f"{self.current.name} is incomplete in Redis")
         except (redis.RedisError, OSError) as error:
             raise Unavailable(redis_url.explain(self.address, error)) from error
 

@@ -1,4 +1,4 @@
-"""Health checks and metrics for whoever runs the service."""
+"""Health checks and metrics for operators."""
 
 from datetime import UTC, datetime
 

@@ -241,7 +241,7 @@ def test_redis_that_refuses_is_one_line_without_the_password(lake, tmp_path, url
 def test_no_address_is_one_line_without_the_password(lake, script, url):
     finished = lake.run(script, REDIS_URL=url, PORT=free_port())
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
-    assert finished.stderr.startswith("error: REDIS_URL is no address")
+    assert finished.stderr.startswith("error: REDIS_URL is not an address")
     assert not re.search("s3|cr3t", finished.stderr)
 
 
