@@ -83,7 +83,7 @@ def product_rows(products: pd.DataFrame) -> Iterator[str]:
 
 
 def transaction_records(lines: pd.DataFrame) -> Iterator[str]:
-    """Yield one JSON line per basket of `lines`, which has a row per product (TRANSACTION_COLUMNS)."""
+    """Yield one JSON line per basket; `lines` has one row per product (TRANSACTION_COLUMNS)."""
     lines = lines.sort_values(["transaction_timestamp", "basket_id"], kind="stable")
     baskets = lines["basket_id"].to_numpy()
     starts = np.flatnonzero(np.diff(baskets, prepend=baskets[0] - 1))
