@@ -25,10 +25,10 @@ def test_users_of_the_cache_may_do_their_work_and_no_more(shop, tmp_path):
         for build in (1, 2):
             write_export(shop, ROWS, LISTED, build=build)
             assert shop.run("publish", REDIS_URL=batch).returncode == 0
-        refused = shop.run("publish", "--rollback", REDIS_URL=service)
+        refused = shop.run("rollback", REDIS_URL=service)
         assert refused.returncode == 2
         assert "permission" in refused.stderr.lower()
-        assert shop.run("publish", "--rollback", REDIS_URL=batch).returncode == 0
+        assert shop.run("rollback", REDIS_URL=batch).returncode == 0
         with running(shop, REDIS_URL=service) as answering:
             answering.wait_for(200)
             assert answering.recommendations(LISTED[0][0])
