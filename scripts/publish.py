@@ -18,12 +18,12 @@ TIMEOUT_SECONDS = 30.0
 def publish_lake(client: "redis.Redis", lake_path: str, keep_seconds: int) -> None:
     from bought_together.export.answers import encode_answers
     from bought_together.export.read import read_export
-    from bought_together.export.redis_versions import CURRENT_KEY, publish, version_of
+    from bought_together.export.redis_versions import CURRENT_KEY, is_whole, publish
 
     began = time.monotonic()
     export = read_export(lake_path)
     current = cast("bytes | None", client.get(CURRENT_KEY))
-    if current and version_of(current.decode()) == export.version:
+    if current and is_whole(client, current.decode(), export.version):
         click.echo(f"published  {export.version} already: nothing to do")
         return
     products = publish(client, export, encode_answers(export), keep_seconds)

@@ -164,6 +164,15 @@ def read_manifest(client: redis.Redis, published_id: str) -> dict[str, Any]:
     return json.loads(manifest)
 
 
+def is_whole(client: redis.Redis, published_id: str, version: str) -> bool:
+    """Return whether the id is of this version, and no part of it is missing."""
+    try:
+        read_version(client, published_id)
+    except CannotRun:
+        return False
+    return version_of(published_id) == version
+
+
 def read_version(client: redis.Redis, published_id: str) -> tuple[datetime, pa.Table]:
     """Return the build time and catalogue of a version; raises CannotRun when a part is missing."""
     manifest = read_manifest(client, published_id)

@@ -18,9 +18,9 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
-from bought_together.errors import CannotRun, describe, storage_errors
+from bought_together.errors import CannotRun
 from bought_together.storage.duckdb_s3 import S3Login
-from bought_together.storage.filesystem import is_object_store
+from bought_together.storage.filesystem import cannot, is_object_store
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.mount import is_mounted, mount_lake
 
@@ -52,7 +52,7 @@ class Plugin(BasePlugin):
                 raise DbtRuntimeError("dbt could not make the tables to show")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        with as_dbt_error():
+        with as_dbt_error(), cannot(f"read the lake {self.lake_path}"):
             if self.login:
                 self.login.load(conn)
             if not self.is_mounted:
@@ -74,5 +74,3 @@ def as_dbt_error() -> Iterator[None]:
         yield
     except CannotRun as error:
         raise DbtRuntimeError(str(error)) from error
-    except storage_errors() as error:
-        raise DbtRuntimeError(f"cannot read the lake: {describe(error)}") from error

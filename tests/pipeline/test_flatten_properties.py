@@ -397,7 +397,7 @@ def test_what_a_shop_writes_is_what_it_gets(baskets, store, date, ascii_only):
 def test_the_generated_files_are_worth_reading():
     seen: Counter[str] = Counter()
 
-    @thoroughly
+    @settings(thoroughly, max_examples=400)
     @given(files())
     def look(data):
         flattened = record_by_record(data)

@@ -231,7 +231,7 @@ def test_dbt_by_hand_says_what_is_wrong_without_a_call_stack(remote, wrong):
     finished = remote.dbt("--no-use-colors", "build", **WRONG[wrong][0])
     assert finished.returncode != 0
     assert "Traceback" not in finished.stdout + finished.stderr
-    told = {"secret": "Authentication Failure", "server": "Could not connect"}
+    told = {"secret": "Forbidden", "server": "Could not connect"}
     assert told.get(wrong, WRONG[wrong][1]) in finished.stdout
 
 

@@ -247,7 +247,7 @@ COMMAND_LINE = {
     "bad-records": (
         lambda shop: shop.transactions.write_bytes(TEXT + b"{\n"),
         1,
-        "1 of 9 records were rejected",
+        "1 of 9 records are rejected",
     ),
     "no-usable-record": (
         lambda shop: shop.transactions.write_bytes(b"null\n"),

@@ -188,6 +188,15 @@ def test_the_same_build_again_is_nothing_to_do(shop, valkey):
     assert current(valkey) == before
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_the_same_build_again_mends_what_was_lost(shop, valkey, part):
+    build(shop, 1)
+    publish(shop, valkey)
+    valkey.client().delete(key(current(valkey), part))
+    publish(shop, valkey)
+    assert assert_whole(valkey) == 1
+
+
 def test_a_killed_publish_leaves_nothing_for_long(shop, valkey):
     build(shop, 1)
     export = read_export(str(shop.lake))
