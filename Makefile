@@ -27,7 +27,7 @@ build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUC
 	@$(BIN)/python scripts/build.py
 
 test: $(BIN)/.installed-dev ## test programs, models and service
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
 
 test-browser: $(BIN)/.installed-dev ## test the storefront in Chromium (Debian's package chromium)
 	@$(BIN)/python -m pytest tests/browser
