@@ -1,7 +1,7 @@
 """Turn one block of transaction records into columns, with a fast reader where the block is clean.
 
 `flatten_lines` gives a block to pyarrow's JSON reader. When a guard or the reader objects, the
-block is halved until only small pieces around the trouble are left. `records.py`, which knows
+block is halved until only small pieces around the trouble are left. `record_rules.py`, which knows
 every reason for a reject, reads those pieces record by record. Both readers give the same rows.
 """
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from bought_together.ingest.line_items import Columns, Flattened, as_columns, assemble, order_ids
-from bought_together.ingest.records import (
+from bought_together.ingest.record_rules import (
     Basket,
     RecordRejected,
     TooDeep,
@@ -23,7 +23,7 @@ from bought_together.ingest.records import (
     decode_record,
     read_basket,
 )
-from bought_together.ingest.rejects import reject
+from bought_together.ingest.reject_rows import reject
 
 # A block of at most this many bytes that the fast reader refuses is read record by record.
 SMALL_BLOCK = 64 * 1024

@@ -12,7 +12,7 @@ from fsspec.utils import seek_delimiter
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.inputs import BOM, InputFile, unreadable
-from bought_together.ingest.records import STRUCTURE
+from bought_together.ingest.record_rules import STRUCTURE
 from bought_together.storage.filesystem import locate, storage_errors
 
 # An element of a JSON array that is still open after this many characters counts as broken, so

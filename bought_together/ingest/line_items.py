@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bought_together.errors import CannotRun
-from bought_together.ingest.records import Basket
+from bought_together.ingest.record_rules import Basket
 
 LINE_ITEMS = pa.schema(
     [

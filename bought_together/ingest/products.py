@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from bought_together.ingest.byte_ranges import open_stream
 from bought_together.ingest.inputs import BOM, inspect_files, unreadable
-from bought_together.ingest.records import CONTROL_CHARACTER, clean_id
-from bought_together.ingest.rejects import REJECTS, reject
+from bought_together.ingest.record_rules import CONTROL_CHARACTER, clean_id
+from bought_together.ingest.reject_rows import REJECTS, reject
 from bought_together.storage.filesystem import storage_errors
 
 PRODUCTS = pa.schema(

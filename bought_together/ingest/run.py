@@ -23,7 +23,7 @@ from bought_together.ingest.byte_ranges import (
 from bought_together.ingest.inputs import find_files, inspect_files
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.products import PRODUCTS, read_products, summarise_products
-from bought_together.ingest.rejects import REJECTS
+from bought_together.ingest.reject_rows import REJECTS
 from bought_together.storage.filesystem import full_path, locate
 from bought_together.storage.lake import make_current, make_folders, new_run, run_path, write_part
 

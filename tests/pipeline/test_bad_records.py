@@ -16,7 +16,7 @@ from bought_together.errors import CannotRun, Refused
 from bought_together.ingest import blocks
 from bought_together.ingest.blocks import SMALL_BLOCK, flatten_lines
 from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS, Flattened
-from bought_together.ingest.rejects import RAW_TEXT_LIMIT
+from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 from bought_together.ingest.run import flatten
 
 DATE = "2017.04.06 12:09:32"

@@ -28,7 +28,7 @@ from bought_together.ingest.blocks import NotClean, flatten_fast, flatten_lines
 from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges
 from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
-from bought_together.ingest.records import CONTROL_CHARACTER
+from bought_together.ingest.record_rules import CONTROL_CHARACTER
 from bought_together.ingest.run import Tally, count_lines_before, read_range
 
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True)

@@ -13,7 +13,7 @@ import pytest
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.products import read_products
-from bought_together.ingest.rejects import RAW_TEXT_LIMIT
+from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 from bought_together.ingest.run import flatten
 
 BOM = b"\xef\xbb\xbf"

@@ -109,7 +109,7 @@ def test_every_reason_for_a_reject_is_documented() -> None:
     documented = (ROOT / "docs/input.md").read_text()
     sources = "".join(
         (ROOT / f"bought_together/ingest/{name}.py").read_text()
-        for name in ("records", "blocks", "products")
+        for name in ("record_rules", "blocks", "products")
     )
     reasons = re.findall(r'"((?:record|line|product): [^"{]+)"', sources)
     assert len(reasons) > 10

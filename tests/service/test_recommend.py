@@ -311,3 +311,36 @@ def test_the_lookup_leaves_the_warehouse_alone(shop, tmp_path):
     elsewhere: Path = tmp_path / "none" / "warehouse.duckdb"
     assert shop.run("recommend", "011", DUCKDB_PATH=elsewhere).returncode == 0
     assert not elsewhere.parent.exists()
+
+
+MANY = 200
+LOOK_UP_AND_END = f"""
+import gc, os
+from scripts.recommend import main
+
+main(["--json", "nobody"], standalone_mode=False)  # imports what the children need
+gc.freeze()  # saves them a look at all that was imported
+for _ in range({MANY}):
+    if not (child := os.fork()):
+        try:
+            main(["--json", "011"])
+        finally:
+            if len(os.listdir("/proc/self/task")) > 1:
+                os._exit(9)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, os.waitstatus_to_exitcode(status)
+"""
+
+
+def test_the_lookup_starts_no_thread_that_could_take_down_its_end(shop):
+    """A thread that pyarrow starts while the program ends aborts it, once in some hundred runs."""
+    finished = subprocess.run(
+        [sys.executable, "-c", LOOK_UP_AND_END],
+        cwd=ROOT,
+        env=shop.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.count('"product_name": "Milk"') == MANY
