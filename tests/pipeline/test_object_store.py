@@ -416,6 +416,7 @@ def test_credentials_of_a_role_are_renewed_for_duckdb(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "shop")
     monkeypatch.setenv("LAKE_PATH", "s3://shop/lake")
     plugin = Plugin("object_store", {})
+    plugin.is_mounted = True  # there is no such store to mount a lake of
     with duckdb.connect() as connection:
         plugin.configure_connection(connection)
         first = told_secret(connection)
