@@ -211,7 +211,8 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: st
     if not touched <= max_reject_fraction * read:  # nan allows no reject
         raise Refused(
             f"{touched:,} of {read:,} records are rejected or have a rejected line,"
-            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows",
+            f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
+            f" nothing was published; the rejects are in {rejects_path}",
             manifest,
         )
     if not counts["records_kept"]:
