@@ -75,8 +75,6 @@ def become(order: dict[str, object]) -> None:
     os.environ.update(order["environment"])
     os.chdir(order["folder"])
     sys.argv = order["command"]
-    extra = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:0] = [os.path.dirname(sys.argv[0]), *extra]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
