@@ -112,7 +112,7 @@ def run_tasks(function: Callable[[Any], Any], arguments: Sequence[Any], client: 
         wait_for(futures, client)
         return client.gather(futures)
     except FuturesCancelledError as error:
-        raise CannotRun("lost the connection to the Dask scheduler") from error
+        raise lost_scheduler(client) from error
     except (KilledWorker, FutureCancelledError) as error:
         raise CannotRun(f"the Dask cluster lost a task for good: {describe(error)}") from error
 
@@ -132,13 +132,17 @@ def wait_for(futures: list[Any], client: Any) -> None:
         try:
             workers = client.nthreads()
         except OSError as error:
-            raise CannotRun(f"lost the Dask scheduler: {describe(error)}") from error
+            raise lost_scheduler(client) from error
         if workers:
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > WORKER_SECONDS:
             raise CannotRun(
                 f"the Dask scheduler at {client.scheduler.address} has lost all its workers"
             )
+
+
+def lost_scheduler(client: Any) -> CannotRun:
+    return CannotRun(f"lost the Dask scheduler at {client.scheduler.address}")
 
 
 def resources(client: Any) -> Resources:
@@ -152,7 +156,7 @@ def resources(client: Any) -> Resources:
     try:
         workers = client.scheduler_info()["workers"].values()
     except OSError as error:
-        raise CannotRun(f"lost the Dask scheduler: {describe(error)}") from error
+        raise lost_scheduler(client) from error
     if not workers:
         raise CannotRun(
             f"the Dask scheduler at {client.scheduler.address} has lost all its workers"
