@@ -1,12 +1,39 @@
 {% macro check_vars() %}
-    {%- set wanted = var('recommendations_per_product') -%}
-    {%- if wanted is not integer or wanted is boolean or not 1 <= wanted <= 1000 -%}
+    {%- do check_number('recommendations_per_product', 1, 1000, is_whole=true) -%}
+    {%- do check_number('max_basket_products', 1, 1000000000, is_whole=true) -%}
+    {%- do check_number('max_unlisted_share', 0, 1) -%}
+    {%- do check_number('min_baskets_share', 0, 1) -%}
+    {%- do check_number('changed_lists_share_warned', 0, 1) -%}
+    {%- do check_number('largest_baskets_share_warned', 0, 1) -%}
+    {%- do check_word('allow_older_data', ['true', 'false', '1', '0']) -%}
+    {%- do check_word('pair_engine', ['duckdb', 'dask']) -%}
+{% endmacro %}
+
+
+{% macro check_number(name, least, most, is_whole=false) %}
+    {#- A default that reads the environment is text. -#}
+    {%- set text = var(name) | string -%}
+    {%- set pattern = '[0-9]+' if is_whole else '[0-9]*[.]?[0-9]+' -%}
+    {%- if not modules.re.fullmatch(pattern, text) or not least <= text | float <= most -%}
         {{- exceptions.raise_compiler_error(
-            'recommendations_per_product must be a whole number from 1 to 1000, not ' ~ wanted
+            setting_name(name) ~ ' must be a ' ~ ('whole number' if is_whole else 'number') ~ ' from ' ~ least
+            ~ ' to ' ~ most ~ ', not ' ~ text
         ) -}}
     {%- endif -%}
-    {%- set engine = var('pair_engine') -%}
-    {%- if engine not in ('duckdb', 'dask') -%}
-        {{- exceptions.raise_compiler_error('PAIR_ENGINE must be duckdb or dask, not ' ~ engine) -}}
+{% endmacro %}
+
+
+{% macro check_word(name, words) %}
+    {%- set text = var(name) | string | lower -%}
+    {%- if text not in words -%}
+        {{- exceptions.raise_compiler_error(
+            setting_name(name) ~ ' must be ' ~ words | join(' or ') ~ ', not ' ~ text
+        ) -}}
     {%- endif -%}
+{% endmacro %}
+
+
+{% macro setting_name(name) %}
+    {#- The name under which a person set a var: that of the environment variable, if it is set. -#}
+    {{- return(name | upper if env_var(name | upper, '') else name) -}}
 {% endmacro %}

@@ -3,7 +3,16 @@
     {%- if execute and flags.WHICH in ('build', 'run', 'test') -%}
         {%- do log('Reading run ' ~ mounted_run() ~ ' of the lake', info=true) -%}
         {%- if var('pair_engine') == 'dask' -%}
-            {%- do run_query("select folder from " ~ lake_schema() ~ ".mounted_count") -%}
+            {%- set counted = run_query(
+                "select folder, rules from " ~ lake_schema() ~ ".mounted_count"
+            ).rows[0] -%}
+            {%- if counted.rules != counting_fingerprint() -%}
+                {{- exceptions.raise_compiler_error(
+                    'the pairs of run ' ~ mounted_run() ~ ' were counted under other rules (a'
+                    ~ ' model, a seed or a var has changed): run `python scripts/count_pairs.py`'
+                    ~ ' or `make build`'
+                ) -}}
+            {%- endif -%}
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}
@@ -12,6 +21,13 @@
 {% macro mounted_run() %}
     {#- The run of the lake that the views of source('lake', …) point at. -#}
     {{- return(run_query("select run from " ~ lake_schema() ~ ".mounted_run").rows[0][0]) -}}
+{% endmacro %}
+
+
+{% macro counting_fingerprint() %}
+    {#- The rules by which pairs are counted, in short; see bought_together/pairs. -#}
+    {%- set vars = {'max_basket_products': var('max_basket_products')} -%}
+    {{- return(call_function('counting_fingerprint', {'vars': vars}).fingerprint) -}}
 {% endmacro %}
 
 

@@ -7,6 +7,9 @@
     {%- if execute and flags.WHICH == 'build' -%}
         {%- set facts = build_facts(results) -%}
         {%- set answer = call_function('begin_publish', facts) -%}
+        {%- if answer.summary -%}
+            {%- do print(answer.summary) -%}
+        {%- endif -%}
         {%- if answer.folder -%}
             {%- for mart in ['product_recommendations', 'products'] -%}
                 {%- do run_query(
@@ -14,7 +17,6 @@
                     ~ literal(answer.folder ~ '/' ~ mart ~ '.parquet') ~ " (format parquet)"
                 ) -%}
             {%- endfor -%}
-            {%- do facts.manifest.update(build_counts(results)) -%}
             {%- set answer = call_function('finish_publish', facts) -%}
         {%- endif -%}
         {%- do print(answer.message) -%}
@@ -44,8 +46,11 @@
         'manifest': {
             'build': run_started_at.strftime('%Y%m%dT%H%M%SZ') ~ '-' ~ invocation_id[:8],
             'run': mounted_run(),
+            'rules': counting_fingerprint(),
             'built_at': run_started_at.isoformat()
         },
+        'measures': measures(results),
+        'max_basket_products': var('max_basket_products') | int,
         'project': project_name,
         'nodes': nodes,
         'results': outcomes,
@@ -54,30 +59,36 @@
 {% endmacro %}
 
 
-{% macro build_counts(results) %}
-    {#- What the manifest says of the data. -#}
-    {{- return(fromjson(run_query(
-        "select to_json({"
-        ~ "baskets: (select count(*) from " ~ relation_of('int_baskets_sized', results) ~ "), "
-        ~ "products: (select count(*) from " ~ relation_of('products', results) ~ "), "
-        ~ "recommendations: (select count(*) from "
-        ~ relation_of('product_recommendations', results) ~ "), "
-        ~ "newest_ordered_at: (select max(ordered_at) from "
-        ~ relation_of('stg_line_items', results) ~ ")})"
-    ).rows[0][0])) -}}
+{% macro measures(results) %}
+    {#- What is said of the build, and stands in its manifest; by model, if this build made it. -#}
+    {%- set selects = {
+        'int_data_measured': 'made',
+        'oversized_baskets': 'arg_max(made, made.product_count)',
+        'recommendation_changes': 'histogram(made.list_change)',
+        'product_recommendations': 'count(*)',
+        'products': 'count(*)'
+    } -%}
+    {%- set found = {} -%}
+    {%- for model, select in selects.items() if relation_of(model, results) -%}
+        {%- do found.update({model: fromjson(run_query(
+            "select coalesce(to_json((select " ~ select ~ " from " ~ relation_of(model, results)
+            ~ " as made)), 'null')"
+        ).rows[0][0])}) -%}
+    {%- endfor -%}
+    {{- return(found) -}}
 {% endmacro %}
 
 
 {% macro relation_of(model, results) %}
-    {#- The relation that this build made a model in. -#}
-    {%- for result in results if result.node.name == model -%}
+    {#- The relation that this build made a model in; None if it did not. -#}
+    {%- for result in results if result.node.name == model and result.status == 'success' -%}
         {{- return(result.node.relation_name) -}}
     {%- endfor -%}
 {% endmacro %}
 
 
 {% macro call_function(name, facts) %}
-    {#- Return what a function of bought_together/export/dbt_plugin.py does; its error ends dbt. -#}
+    {#- Return what a function of bought_together/dbt_functions.py does; its error ends dbt. -#}
     {%- set answer = fromjson(
         run_query("select " ~ name ~ "(" ~ literal(tojson(facts)) ~ ")").rows[0][0]
     ) -%}

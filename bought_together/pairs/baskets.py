@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from bought_together.pairs.counting_rules import LINE_ITEMS
 from bought_together.pairs.kernels import distinct_items, sort_baskets
 from bought_together.pairs.model_sql import ModelQuery, run_model
 from bought_together.storage.filesystem import locate, open_whole
 from bought_together.storage.lake import write_part
 
-PURCHASES = "int_line_items_purchased"
 BASKET_SIZES = pa.schema([("order_id", pa.int64()), ("product_count", pa.int32())])
 
 
@@ -30,7 +30,7 @@ def read_baskets(
     product_id; `given` maps the other tables that it reads to their paths.
     """
     number, part = job
-    lines = run_model(purchases, {"lake_line_items": part, **given})
+    lines = run_model(purchases, {LINE_ITEMS: part, **given})
     order_ids = lines["order_id"].to_numpy()
     products = lines["product_id"].combine_chunks().dictionary_encode()
     codes = products.indices.to_numpy()

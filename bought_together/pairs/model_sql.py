@@ -1,5 +1,6 @@
 """Run dbt models outside dbt, so that each rule of meaning has one place: its model."""
 
+import csv
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from typing import Any
 import duckdb
 import jinja2
 import pyarrow as pa
+import yaml
 
 from bought_together.errors import CannotRun, describe
-from bought_together.storage.duckdb_s3 import S3Login
+from bought_together.storage.duckdb_s3 import S3Login, literal
 from bought_together.storage.filesystem import is_object_store
 from bought_together.storage.mount import parquet_glob
 
@@ -25,12 +27,15 @@ class ModelQuery:
     seeds: dict[str, pa.Table] = field(default_factory=dict)
 
 
-def compile_model(model: str, given: Collection[str], project: Path) -> ModelQuery:
+def compile_model(
+    model: str, given: Collection[str], project: Path, variables: Mapping[str, Any]
+) -> ModelQuery:
     """Return the SQL of a dbt model and its parents, down to the tables in `given`.
 
     The caller of `run_model` provides those tables; source('lake', 'products') is named
-    lake_products. Raises CannotRun when a model is missing, or uses more of dbt than ref, source,
-    config and env_var: only dbt itself knows other macros and vars.
+    lake_products. `variables` are the project's vars (`project_vars`). Raises CannotRun when a
+    model is missing, or uses more of dbt than ref, source, config, var and env_var: only dbt itself
+    knows other macros.
     """
     query = ModelQuery(model)
 
@@ -40,7 +45,8 @@ def compile_model(model: str, given: Collection[str], project: Path) -> ModelQue
             if seed := next((project / "seeds").rglob(f"{name}.csv"), None):
                 query.seeds[name] = read_seed(seed)
             elif path := next((project / "models").rglob(f"{name}.sql"), None):
-                query.views[name] = render_model(path, {"ref": ref, "source": source})
+                known = {"ref": ref, "source": source, "var": variables.__getitem__}
+                query.views[name] = render_model(path, known)
             else:
                 raise CannotRun(f"{project} has no model or seed {name}")
         return quoted(name)
@@ -57,15 +63,27 @@ def compile_model(model: str, given: Collection[str], project: Path) -> ModelQue
 
 def render_model(path: Path, known: Mapping[str, Any]) -> str:
     """Return a model's SQL; its Jinja may call config, env_var and the functions in `known`."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     try:
-        template = environment.from_string(path.read_text())
-        return template.render(known, config=lambda **_: "", env_var=env_var)
-    except jinja2.TemplateError as error:
+        return render(path.read_text(), {**known, "config": lambda **_: ""})
+    except (jinja2.TemplateError, KeyError) as error:
         raise CannotRun(
             f"{path}: {describe(error)}; with PAIR_ENGINE=dask this model runs outside dbt"
-            " and can use only ref, source, config and env_var"
+            " and can use only ref, source, config, var and env_var"
         ) from error
+
+
+def render(text: str, known: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    return environment.from_string(text).render(known, env_var=env_var)
+
+
+def project_vars(project: Path) -> dict[str, Any]:
+    """Return the vars of dbt_project.yml, with the environment variables that they read."""
+    declared = yaml.safe_load((project / "dbt_project.yml").read_text())["vars"]
+    return {
+        name: render(value, {}) if isinstance(value, str) else value
+        for name, value in declared.items()
+    }
 
 
 def env_var(name: str, default: str | None = None) -> str:
@@ -80,10 +98,20 @@ def quoted(name: str) -> str:
 
 
 def read_seed(path: Path) -> pa.Table:
-    """Return a seed's rows, every column as text, as dbt_project.yml declares."""
+    """Return a seed's rows, every column as text, as dbt_project.yml declares.
+
+    The table and the COPY are those of dbt-duckdb: DuckDB's CSV reader guesses less when it knows
+    the columns, and both engines must read the same rows.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        columns = next(csv.reader(file), [])
     with duckdb.connect() as connection:
-        rows = connection.read_csv(str(path), header=True, all_varchar=True, delimiter=",")
-        return rows.to_arrow_table()
+        declared = ", ".join(f"{quoted(column)} varchar" for column in columns)
+        connection.execute(f"create table seed ({declared})")
+        connection.execute(
+            f"copy seed from {literal(str(path))} (format csv, header true, delimiter ',')"
+        )
+        return connection.table("seed").to_arrow_table()
 
 
 def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Table:

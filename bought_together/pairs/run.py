@@ -2,7 +2,8 @@
 
 A run whose pairs have been counted holds, besides what flatten wrote:
 
-    pairs.json                                points to the newest count; written last
+    pairs.json                                points to the newest count, with its totals and the
+                                              fingerprint of its rules; written last
     pairs-<id>/product_keys/*.parquet         product_id, product_key, basket_count
     pairs-<id>/basket_sizes/*.parquet         order_id, product_count
     pairs-<id>/product_pairs/*.parquet        left_product_key, right_product_key, copurchase_count
@@ -27,9 +28,10 @@ import pyarrow as pa
 
 from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.errors import CannotRun
-from bought_together.pairs.baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
+from bought_together.pairs.baskets import BASKET_SIZES, key_baskets, read_baskets
 from bought_together.pairs.counting import PRODUCT_PAIRS, KeyRange, count_ranges, merge_range
-from bought_together.pairs.model_sql import compile_model, run_model, sign_in_for
+from bought_together.pairs.counting_rules import COUNTED, PRODUCTS, CountingRules, counting_rules
+from bought_together.pairs.model_sql import ModelQuery, run_model, sign_in_for
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.storage.filesystem import (
     full_name,
@@ -52,8 +54,6 @@ from bought_together.storage.lake import (
 from bought_together.storage.mount import parquet_glob
 
 COUNTS_KEPT = 2
-KEYS = "int_products_keyed"
-COUNTED = "int_products_counted"
 # More ranges than threads, so that threads finish at about the same time.
 RANGES_A_THREAD = 2
 PRODUCT_KEYS = pa.schema(
@@ -87,15 +87,21 @@ def count_pairs(
     fs, _ = locate(lake_path)
     run = run_path(full_path(lake_path), current["run"])
     folder = f"{run}/pairs-{new_run()}"
+    rules = counting_rules(project)
     make_folders(folder, (*COUNT_SCHEMAS, "work"))
     try:
         with connected(scheduler, workers) as client:
-            totals = count_run(run, folder, largest_chunk, client, project)
+            totals = count_run(run, folder, largest_chunk, client, rules)
     except BaseException:
         with suppress(*storage_errors()):
             remove_tree(folder)
         raise
-    write_json(f"{run}/{COUNT_POINTER}", {"folder": folder.rsplit("/", 1)[1], "counts": totals})
+    count = {
+        "folder": folder.rsplit("/", 1)[1],
+        "rules": rules.fingerprint(),
+        "counts": totals,
+    }
+    write_json(f"{run}/{COUNT_POINTER}", count)
     with only_warn("older counts and work files could not be removed"):
         remove_tree(f"{folder}/work")
         for old in sorted(fs.glob(f"{glob.escape(run)}/pairs-*/"))[:-COUNTS_KEPT]:
@@ -104,17 +110,16 @@ def count_pairs(
 
 
 def count_run(
-    run: str, folder: str, largest_chunk: int | None, client: Any, project: Path
+    run: str, folder: str, largest_chunk: int | None, client: Any, rules: CountingRules
 ) -> dict[str, int]:
     """Write the tables of a count to `folder` and return its totals."""
     work = f"{folder}/work"
-    given = {"lake_products": f"{run}/products/part-00000.parquet"}
-    purchases = compile_model(PURCHASES, ("lake_line_items", *given), project)
+    given = {PRODUCTS: f"{run}/products/part-00000.parquet"}
     parts = list_files(f"{glob.escape(run)}/line_items/*.parquet")
-    read = partial(read_baskets, purchases=purchases, given=given, work=work)
+    read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     run_tasks(read, list(enumerate(parts)), client)
 
-    keys = key_products(work, given, project)
+    keys = key_products(work, given, rules.keys)
     keys_path = f"{folder}/product_keys/part-00000.parquet"
     write_part(keys_path, keys)
     edges = key_edges(len(keys))
@@ -145,10 +150,9 @@ def count_run(
     }
 
 
-def key_products(work: str, given: Mapping[str, str], project: Path) -> pa.Table:
+def key_products(work: str, given: Mapping[str, str], query: ModelQuery) -> pa.Table:
     """Return product_id, product_key and basket_count of all products, from the model KEYS."""
-    counted = sum_basket_counts(work)
-    keys = run_model(compile_model(KEYS, (COUNTED, *given), project), {COUNTED: counted, **given})
+    keys = run_model(query, {COUNTED: sum_basket_counts(work), **given})
     keys = keys.select(PRODUCT_KEYS.names).cast(PRODUCT_KEYS).sort_by("product_key")
     if len(keys) > 1 and keys["basket_count"][1].as_py() > LARGEST_COUNT:
         raise CannotRun(

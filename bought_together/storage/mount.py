@@ -2,22 +2,38 @@
 
     lake.mounted_run              the run's id; without a run, reading it raises a one-line error
     lake.line_items, products, rejects
-    lake.mounted_count            the folder of the run's counted pairs; an error without them
+    lake.input_files              number and path of the files that the run was read from
+    lake.mounted_count            folder and rules of the run's counted pairs; an error without them
     lake.product_keys, basket_sizes, product_pairs
+    lake.published_build          size and newest date of the published build; no row before one is
+    lake.published_recommendations
 
 Paths are absolute, so that the warehouse can be queried from any working directory.
 """
 
 import glob
+import json
+from typing import Any
 
 import duckdb
 
+from bought_together.storage.builds import build_path, read_pointer
 from bought_together.storage.duckdb_s3 import literal
 from bought_together.storage.filesystem import full_path, is_object_store
 from bought_together.storage.lake import COUNT_POINTER, read_current, read_json, run_path
 
 RUN_TABLES = ("line_items", "products", "rejects")
 COUNT_TABLES = ("product_keys", "basket_sizes", "product_pairs")
+PUBLISHED = ("published_build", "published_recommendations")
+# The keys that the views take from a manifest, and their types in DuckDB.
+INPUT_FILE = {"number": "integer", "path": "varchar"}
+COUNT = {"folder": "varchar", "rules": "varchar"}
+BUILD = {"build": "varchar", "baskets": "bigint", "newest_ordered_at": "timestamp"}
+RECOMMENDATION = {
+    "product_id": "varchar",
+    "recommendation_rank": "integer",
+    "recommended_product_id": "varchar",
+}
 
 
 def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
@@ -31,22 +47,24 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
     run = run_path(full_path(lake_path), current["run"])
     create_view(connection, "mounted_run", f"select {literal(current['run'])} as run")
     mount_tables(connection, run, RUN_TABLES)
+    mount_rows(connection, "input_files", INPUT_FILE, current["files"])
+    mount_published(connection, lake_path)
     counted = read_json(f"{run}/{COUNT_POINTER}")
     if counted is None:
         missing = (
             f"no pairs counted in {run}: run `python scripts/count_pairs.py` or `make build` first"
         )
-        select = f"select error({literal(missing)})::varchar as folder"
+        select = f"select error({literal(missing)})::varchar as folder, null::varchar as rules"
+        create_view(connection, "mounted_count", select)
     else:
-        select = f"select {literal(counted['folder'])} as folder"
+        mount_rows(connection, "mounted_count", COUNT, [counted])
         mount_tables(connection, f"{run}/{counted['folder']}", COUNT_TABLES)
-    create_view(connection, "mounted_count", select)
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the views point to a run of the lake that still exists."""
     try:
-        for table in RUN_TABLES:
+        for table in (*RUN_TABLES, "input_files", *PUBLISHED):
             connection.execute(f"select 1 from {schema(connection)}.{table} limit 0")
     except duckdb.Error:
         return False
@@ -59,6 +77,34 @@ def mount_tables(
     for table in tables:
         parts = literal(parquet_glob(f"{folder}/{table}") + "/*.parquet")
         create_view(connection, table, f"select * from read_parquet({parts})")
+
+
+def mount_published(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
+    """Point the views to the published build; without one, or a readable one, they are empty."""
+    published = read_pointer(lake_path)
+    mount_rows(connection, "published_build", BUILD, [published] if published else [])
+    if published:
+        folder = build_path(full_path(lake_path), published["build"])
+        file = literal(parquet_glob(f"{folder}/product_recommendations.parquet"))
+        select = f"select {', '.join(RECOMMENDATION)} from read_parquet({file})"
+        try:
+            create_view(connection, "published_recommendations", select)
+            return
+        except duckdb.Error:
+            pass
+    mount_rows(connection, "published_recommendations", RECOMMENDATION, [])
+
+
+def mount_rows(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    types: dict[str, str],
+    rows: list[dict[str, Any]],
+) -> None:
+    """Make a view of some keys of JSON objects; `types` maps each to its type in DuckDB."""
+    structure = literal(json.dumps([types]))
+    parsed = f"from_json({literal(json.dumps(rows))}, {structure})"
+    create_view(connection, name, f"select unnest({parsed}, recursive := true)")
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:

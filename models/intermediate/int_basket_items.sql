@@ -8,7 +8,7 @@ line_items as (
     select
         order_id,
         product_id
-    from {{ ref('int_line_items_purchased') }}
+    from {{ ref('int_line_items_kept') }}
 
 ),
 

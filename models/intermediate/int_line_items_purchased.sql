@@ -1,4 +1,4 @@
-{{ config(materialized="view") }} -- two models read it once each: a filter, not worth storing
+{{ config(materialized="view") }} -- a filter, not worth storing
 
 with
 

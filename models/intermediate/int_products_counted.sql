@@ -18,7 +18,7 @@ line_items as (
     select
         order_id,
         product_id
-    from {{ ref('int_line_items_purchased') }}
+    from {{ ref('int_line_items_kept') }}
 
 ),
 

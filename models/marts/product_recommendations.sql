@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_data_measured') }}: refused data do not replace this table.
 with
 
 product_pairs as (

@@ -9,7 +9,7 @@ line_items as not materialized (
     select
         order_id,
         product_id
-    from {{ ref('int_line_items_purchased') }}
+    from {{ ref('int_line_items_kept') }}
 
 ),
 
@@ -30,8 +30,14 @@ sampled_products as (
         product_key,
         basket_count
     from products
-    order by hash(product_id), product_id
-    limit 20
+    -- Other products in each run.
+    order by
+        hash(
+            product_id
+            || (select mounted_run.run from {{ source('lake', 'mounted_run') }} as mounted_run)
+        ),
+        product_id
+    limit 10
 
 ),
 

@@ -18,8 +18,14 @@ sampled_products as (
         product_id,
         product_key
     from products
-    order by hash(product_id), product_id
-    limit 20
+    -- Other products in each run.
+    order by
+        hash(
+            product_id
+            || (select mounted_run.run from {{ source('lake', 'mounted_run') }} as mounted_run)
+        ),
+        product_id
+    limit 10
 
 ),
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bought_together.errors import CannotRun
 from bought_together.ingest.run import flatten
 from bought_together.pairs import counting, run
+from bought_together.pairs.counting_rules import counting_rules
 from bought_together.pairs.kernels import SMALL, distinct_items, sort_baskets
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.pairs.run import count_pairs
@@ -234,11 +235,12 @@ def test_counts_beyond_31_bits_are_refused(
     given = {"lake_products": f"{shop.lake}/runs/{manifest['run']}/products/part-00000.parquet"}
     counted = pa.table({"product_id": ["a", "b"], "basket_count": [1 << 40, baskets]})
     monkeypatch.setattr(run, "sum_basket_counts", lambda work: counted)
+    query = counting_rules(ROOT).keys
     if fits:
-        assert run.key_products("", given, ROOT)["product_key"].to_pylist() == [1, 2]
+        assert run.key_products("", given, query)["product_key"].to_pylist() == [1, 2]
     else:
         with pytest.raises(CannotRun, match="products a and b are both in more than 2,147,483,647"):
-            run.key_products("", given, ROOT)
+            run.key_products("", given, query)
 
 
 def test_counted_again_only_the_newest_counts_are_kept(shop: Shop) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.shop import Shop
 
 BASKETS = [["a", "b"], ["a", "b", "c"], ["a"]]
-UNIT_TESTS = 9
+UNIT_TESTS = 11
 
 
 @pytest.fixture(params=["duckdb", "dask"])

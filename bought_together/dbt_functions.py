@@ -1,20 +1,24 @@
-"""Let `dbt build` publish: SQL functions for macros/publish.sql, in a plugin of dbt-duckdb.
+"""SQL functions for the project's macros, in a plugin of dbt-duckdb. They take and return JSON.
 
-SQL writes the tables of a build. These functions decide whether it may be published, and move the
-pointer. Both take and return JSON.
+begin_publish, finish_publish    decide whether a build may be published; move the pointer
+counting_fingerprint             the rules of counting, to compare with those of a count
 """
 
 import json
 import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.flags import get_flags
 
 from bought_together.errors import CannotRun, describe, storage_errors
+from bought_together.export.build_summary import manifest_counts, summarise
 from bought_together.export.publish_rule import reason_not_to_publish
+from bought_together.pairs.counting_rules import counting_rules
 from bought_together.storage.builds import build_path, make_published, newer_than
 from bought_together.storage.filesystem import make_folder
 from bought_together.storage.lake import lake_path_setting
@@ -23,10 +27,10 @@ Facts = dict[str, Any]
 
 
 class Plugin(BasePlugin):
-    """Defines begin_publish and finish_publish for the connection's SQL."""
+    """Defines the functions for the connection's SQL."""
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        for function in (begin_publish, finish_publish):
+        for function in (begin_publish, finish_publish, counting_fingerprint):
             conn.create_function(
                 function.__name__, function, ["VARCHAR"], "VARCHAR", side_effects=True
             )
@@ -51,27 +55,39 @@ def json_function(function: Callable[[Facts], Facts]) -> Callable[[str], str]:
 def begin_publish(facts: Facts) -> Facts:
     """Return the folder to write the tables to, or a message with the reason not to publish.
 
-    `facts` has the build's `manifest` (build, run, built_at), and `nodes`, `results`, `project`
-    and `is_trial` for the publish rule.
+    `facts` has the build's `manifest` (build, run, rules, built_at) and `measures`, and `nodes`,
+    `results`, `project` and `is_trial` for the publish rule. The answer's `summary` describes the
+    build in a few lines, published or not.
     """
-    lake_path, manifest = lake_path_setting(os.environ), facts.pop("manifest")
-    reason = reason_not_to_publish(**facts)
+    lake_path, manifest = lake_path_setting(os.environ), facts["manifest"]
+    reason = reason_not_to_publish(
+        facts["nodes"], facts["results"], facts["project"], facts["is_trial"]
+    )
     if not reason and (newer := newer_than(lake_path, manifest)):
         reason = is_older(manifest, newer)
+    summary = summarise(facts["measures"], facts["max_basket_products"])
     if reason:
-        return {"message": f"Nothing published: {reason}"}
+        return {"summary": summary, "message": f"Nothing published: {reason}"}
     folder = build_path(lake_path, manifest["build"])
     make_folder(folder)
-    return {"folder": folder}
+    return {"summary": summary, "folder": folder}
 
 
 @json_function
 def finish_publish(facts: Facts) -> Facts:
     """Move the pointer to a build whose tables are written, and return a message."""
-    lake_path, manifest = lake_path_setting(os.environ), facts["manifest"]
+    lake_path = lake_path_setting(os.environ)
+    manifest = facts["manifest"] | manifest_counts(facts["measures"])
     if newer := make_published(lake_path, manifest, {"results": facts["results"]}):
         return {"message": f"Nothing published: {is_older(manifest, newer)}"}
     return {"message": f"Published build {manifest['build']} in {lake_path}"}
+
+
+@json_function
+def counting_fingerprint(facts: Facts) -> Facts:
+    """Return the fingerprint of the project's counting rules; `facts` has `vars` that matter."""
+    rules = counting_rules(Path(get_flags().PROJECT_DIR), facts["vars"])
+    return {"fingerprint": rules.fingerprint()}
 
 
 def is_older(manifest: Facts, newer: str) -> str:

@@ -1,0 +1,50 @@
+"""The models that say what is counted, and a fingerprint of all that they depend on.
+
+The workers run these models, so that each rule has one place. A count and a published build carry
+the fingerprint: numbers that were counted under other rules are then known as such.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bought_together.pairs.model_sql import ModelQuery, compile_model, project_vars
+
+PURCHASES = "int_line_items_kept"
+KEYS = "int_products_keyed"
+COUNTED = "int_products_counted"
+LINE_ITEMS, PRODUCTS = "lake_line_items", "lake_products"
+
+
+@dataclass(frozen=True)
+class CountingRules:
+    """`purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS.
+
+    `keys` gives the counted products their keys, from COUNTED. Both also read PRODUCTS.
+    """
+
+    purchases: ModelQuery
+    keys: ModelQuery
+
+    def fingerprint(self) -> str:
+        """Return a short hash of the models' SQL, with its vars, and of their seeds' rows."""
+        rules = [
+            {"views": query.views, "seeds": {k: v.to_pylist() for k, v in query.seeds.items()}}
+            for query in (self.purchases, self.keys)
+        ]
+        return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
+
+
+def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) -> CountingRules:
+    """Return the rules of a dbt project; `overrides` are vars of dbt's command line.
+
+    Raises CannotRun when a model or a seed cannot be read.
+    """
+    variables = project_vars(project) | dict(overrides or {})
+    return CountingRules(
+        compile_model(PURCHASES, (LINE_ITEMS, PRODUCTS), project, variables),
+        compile_model(KEYS, (COUNTED, PRODUCTS), project, variables),
+    )

@@ -1,0 +1,19 @@
+with
+
+source as (
+
+    select * from {{ source('published', 'published_recommendations') }}
+
+),
+
+renamed as (
+
+    select
+        product_id,
+        recommended_product_id,
+        recommendation_rank
+    from source
+
+)
+
+select * from renamed

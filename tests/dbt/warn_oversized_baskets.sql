@@ -1,0 +1,7 @@
+{{ config(severity = 'warn') }}
+
+select
+    source_file,
+    byte_offset,
+    product_count
+from {{ ref('oversized_baskets') }}
