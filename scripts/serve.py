@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from bought_together.cli import lake_path_option, program
+from bought_together.cli import lake_path_option, program, redis_prefix_option
 
 
 @program
@@ -15,8 +15,9 @@ from bought_together.cli import lake_path_option, program
 @click.option(
     "--port", envvar="PORT", type=click.IntRange(0, 65535), default=8000, show_envvar=True
 )
+@redis_prefix_option
 @lake_path_option
-def main(host: str, port: int, lake_path: str) -> None:
+def main(host: str, port: int, redis_prefix: str, lake_path: str) -> None:
     """Serve until stopped: the API under /v1, its description at /docs, a storefront at /.
 
     With REDIS_URL in the environment the answers come from that Redis, otherwise from the export
@@ -35,7 +36,9 @@ def main(host: str, port: int, lake_path: str) -> None:
         logging.getLogger(client).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # gives back what an older version held
     redis_url = os.environ.get("REDIS_URL")
-    backend: Backend = RedisBackend(redis_url) if redis_url else LakeBackend(lake_path)
+    backend: Backend = (
+        RedisBackend(redis_url, redis_prefix) if redis_url else LakeBackend(lake_path)
+    )
     first_refresh = FirstRefresh(backend)
     from bought_together.service.app import create_app  # takes a second, as the first refresh does
     from bought_together.service.http_protocol import JsonRefusals

@@ -5,7 +5,7 @@ import logging
 import threading
 
 from bought_together.errors import CannotRun
-from bought_together.service.backends import Backend, Unavailable
+from bought_together.service.backends import Backend
 
 REFRESH_SECONDS = 1.0
 
@@ -42,7 +42,7 @@ async def refresh(backend: Backend, last_problem: str | None) -> str | None:
     try:
         await backend.refresh()
         problem = None
-    except (CannotRun, Unavailable) as error:
+    except CannotRun as error:
         problem = " ".join(str(error).split())
     except Exception as error:  # the current version keeps serving, whatever the error
         problem = " ".join(f"{type(error).__name__}: {error}".split())

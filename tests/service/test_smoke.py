@@ -6,11 +6,10 @@ from threading import Thread
 import pytest
 
 from bought_together.errors import Refused
-from bought_together.export.redis_versions import CURRENT_KEY, key
 from bought_together.service import smoke
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, free_port
-from tests.support.service import publish, running
+from tests.support.service import KEYS, publish, running
 
 
 def check(shop, service, *arguments, **settings):
@@ -44,7 +43,7 @@ def test_an_answer_that_differs_is_told(shop, valkey):
     write_export(shop, ROWS, LISTED)
     publish(shop, valkey)
     client = valkey.client()
-    answers = key(client.get(CURRENT_KEY), "answers")
+    answers = KEYS.part(client.get(KEYS.current), "answers")
     product_id = sorted(client.hkeys(answers))[-1]
     answer = client.hget(answers, product_id)
     client.hset(answers, product_id, answer.replace('"copurchase_count":', '"copurchase_count":1'))

@@ -13,11 +13,15 @@ from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
+from bought_together.cli import DEFAULT_REDIS_PREFIX
+from bought_together.export.redis_versions import Keys
 from bought_together.service.app import create_app
 from bought_together.service.refreshing import refresh
 from tests.support.processes import PATIENCE, free_port, program, wait_until
 from tests.support.shop import Shop
 from tests.support.valkey import Valkey
+
+KEYS = Keys(DEFAULT_REDIS_PREFIX)
 
 
 def path_of(product_id: str) -> str:

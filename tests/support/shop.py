@@ -30,6 +30,8 @@ SETTINGS = (
     "PAIR_ENGINE",
     "MAX_REJECT_FRACTION",
     "REDIS_URL",
+    "REDIS_PREFIX",
+    "BUILD",
     "HOST",
     "PORT",
 )
