@@ -76,7 +76,7 @@ def redis_prefix_option(function: Function) -> Function:
         envvar="REDIS_PREFIX",
         default=DEFAULT_REDIS_PREFIX,
         show_envvar=True,
-        help="Start of the names of all keys in Redis; shops that share a Redis need different ones.",
+        help="Start of the names of all keys in Redis; each shop in one Redis has its own.",
     )(function)
 
 

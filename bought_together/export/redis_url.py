@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isfinite
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -13,15 +12,17 @@ import redis.asyncio
 from bought_together.errors import CannotRun
 
 CONNECT_SECONDS = 2.0
+LONGEST_SECONDS = 3600.0
 # RedisClusterException is no RedisError.
 ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException, OSError)
 # Options that change how a client connects. Others would change what it returns, or end it.
 OPTIONS = (
-    *("cluster", "client_name", "db", "health_check_interval", "max_connections", "protocol"),
+    *("cluster", "client_name", "db", "health_check_interval", "protocol"),
     *("socket_connect_timeout", "socket_keepalive", "socket_timeout"),
     *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
-    *("ssl_keyfile", "ssl_min_version", "ssl_password"),
+    *("ssl_keyfile", "ssl_password"),
 )
+SCHEMES = ("redis://", "rediss://", "unix://")
 NO_ADDRESS = (
     "REDIS_URL is not an address like redis://host:6379/0 or rediss://user:password@host:6379/0"
     " (percent-encode special characters in a password)"
@@ -68,10 +69,10 @@ def checked(url: str) -> tuple[str, bool]:
     if not options.keys() <= set(OPTIONS):
         raise CannotRun(f"REDIS_URL has an unsupported option; supported: {', '.join(OPTIONS)}")
     is_cluster = options.pop("cluster", "false").lower()
-    address = parts._replace(query=urlencode(options)).geturl()
+    address = url.partition("?")[0] + (f"?{urlencode(options)}" if options else "")
     try:
         for name in ("socket_connect_timeout", "socket_timeout"):
-            if not 0 < float(options.get(name, 1)) or not isfinite(float(options.get(name, 1))):
+            if not 0 < float(options.get(name, 1)) < LONGEST_SECONDS:
                 raise ValueError
         if is_cluster not in ("true", "false") or (is_cluster == "true" and not parts.hostname):
             raise ValueError
@@ -87,6 +88,8 @@ def parse(url: str) -> tuple[SplitResult, dict[str, str]]:
 
     Raises ValueError for parts that the client would ignore, since these may be a password.
     """
+    if not url.startswith(SCHEMES):
+        raise ValueError
     url.encode()  # fails for bytes that are not UTF-8
     parts = urlsplit(url)
     query = parts.query
@@ -97,7 +100,7 @@ def parse(url: str) -> tuple[SplitResult, dict[str, str]]:
         host = unquote(parts.hostname or "")
         host.encode("idna")
         is_database = re.fullmatch(r"/?[0-9]*", parts.path)
-        is_valid = parts.scheme in ("redis", "rediss") and is_database is not None
+        is_valid = is_database is not None
     if not is_valid or parts.port == 0 or parts.fragment or "\0" in unquote(url):
         raise ValueError
     return parts, options

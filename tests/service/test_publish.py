@@ -25,7 +25,7 @@ from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, kill_when, start
 from tests.support.real_data import real
-from tests.support.service import KEYS, path_of, publish, running, serving
+from tests.support.service import KEYS, call, path_of, publish, running, serving
 from tests.support.shop import Shop
 from tests.support.valkey import Valkey
 
@@ -52,7 +52,7 @@ def build(shop: Shop, number: int) -> None:
 
 
 def roll_back(shop: Shop, valkey: Valkey, *builds: str) -> None:
-    finished = shop.run("rollback", *builds, REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", *builds, REDIS_URL=valkey.url())
     assert finished.returncode == 0, finished.stderr
 
 
@@ -152,7 +152,7 @@ def test_what_is_replaced_expires_and_can_be_gone_back_to(shop, valkey):
     for number in (2, 1):
         roll_back(shop, valkey)
         assert assert_whole(valkey) == number
-    finished = shop.run("rollback", REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "nothing to go back to")
     assert assert_whole(valkey) == 1
 
@@ -175,7 +175,7 @@ def test_what_has_expired_cannot_be_gone_back_to(shop, valkey):
         publish(shop, valkey)
         ids.append(current(valkey))
     valkey.client().delete(KEYS.part(ids[0], "answers"))
-    finished = shop.run("rollback", REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "nothing to go back to")
     assert assert_whole(valkey) == 2
 
@@ -184,7 +184,7 @@ def test_the_same_build_again_is_nothing_to_do(shop, valkey):
     build(shop, 1)
     publish(shop, valkey)
     before = current(valkey)
-    finished = shop.run("publish", REDIS_URL=valkey.url())
+    finished = call(shop, "publish", REDIS_URL=valkey.url())
     assert (finished.returncode, "already" in finished.stdout) == (0, True)
     assert current(valkey) == before
 
@@ -246,7 +246,7 @@ def test_redis_that_is_full_keeps_what_it_serves(shop, valkey):
     try:
         rows = [(str(number), 1, "011", "Milk", "M", 1) for number in range(20_000)]
         write_export(shop, rows, LISTED, build=2)
-        finished = shop.run("publish", REDIS_URL=valkey.url())
+        finished = call(shop, "publish", REDIS_URL=valkey.url())
         assert_one_line(finished, 2, "maxmemory", valkey.port)
         assert assert_whole(valkey) == 1
     finally:
@@ -254,16 +254,16 @@ def test_redis_that_is_full_keeps_what_it_serves(shop, valkey):
 
 
 def test_nothing_to_publish_with_is_one_line(shop, valkey):
-    assert_one_line(shop.run("publish"), 2, "REDIS_URL is not set")
-    assert_one_line(shop.run("publish", REDIS_URL=valkey.url()), 2, "make build")
-    assert_one_line(shop.run("publish", REDIS_URL="redis://127.0.0.1:1/0"), 2, "make build")
+    assert_one_line(call(shop, "publish"), 2, "REDIS_URL is not set")
+    assert_one_line(call(shop, "publish", REDIS_URL=valkey.url()), 2, "make build")
+    assert_one_line(call(shop, "publish", REDIS_URL="redis://127.0.0.1:1/0"), 2, "make build")
 
 
 def test_nothing_to_roll_back_is_one_line(shop, valkey):
-    assert_one_line(shop.run("rollback"), 2, "make build")
-    nothing = shop.run("rollback", REDIS_URL=valkey.url())
+    assert_one_line(call(shop, "rollback"), 2, "make build")
+    nothing = call(shop, "rollback", REDIS_URL=valkey.url())
     assert_one_line(nothing, 2, "nothing is published to Redis yet")
-    away = shop.run("rollback", REDIS_URL="redis://127.0.0.1:1/0")
+    away = call(shop, "rollback", REDIS_URL="redis://127.0.0.1:1/0")
     assert_one_line(away, 2, "127.0.0.1:1", "refused")
 
 
@@ -273,7 +273,7 @@ def test_an_older_build_never_replaces_a_newer_one(shop, valkey):
     publish(shop, valkey)
     before = current(valkey)
     build(shop, 1)
-    finished = shop.run("publish", REDIS_URL=valkey.url())
+    finished = call(shop, "publish", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "20260102T", "is newer than 20260101T", "make rollback")
     assert current(valkey) == before and assert_whole(valkey) == 2
 
@@ -287,7 +287,7 @@ def test_a_named_build_is_served_again_back_and_forward(shop, valkey):
     for number in (1, 3, 2):
         roll_back(shop, valkey, names[number - 1])
         assert assert_whole(valkey) == number
-    finished = shop.run("rollback", "20250101T000000Z-0", REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", "20250101T000000Z-0", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "20250101T000000Z-0 is not in Redis")
 
 
@@ -296,12 +296,12 @@ def test_the_lake_goes_back_and_forward(shop):
         build(shop, number)
     last = shop.published.name
     for number in (2, 1):
-        assert shop.run("rollback").returncode == 0
+        assert call(shop, "rollback").returncode == 0
         assert shop.recommendations()[-1][-1] == number
-    assert_one_line(shop.run("rollback"), 2, shop.lake, "no build before")
-    assert shop.run("rollback", last).returncode == 0
+    assert_one_line(call(shop, "rollback"), 2, shop.lake, "no build before")
+    assert call(shop, "rollback", last).returncode == 0
     assert shop.published.name == last
-    assert_one_line(shop.run("rollback", "20250101T000000Z-0"), 2, "holds no build", last)
+    assert_one_line(call(shop, "rollback", "20250101T000000Z-0"), 2, "holds no build", last)
     assert shop.published.name == last
 
 

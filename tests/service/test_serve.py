@@ -14,7 +14,7 @@ import trustme
 
 from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
 from tests.support.processes import PATIENCE, free_port, wait_until
-from tests.support.service import Service, publish, running
+from tests.support.service import Service, call, publish, running
 from tests.support.shop import Shop
 from tests.support.valkey import Valkey
 
@@ -133,7 +133,7 @@ def test_several_services_take_up_what_is_published_and_rolled_back(lake, valkey
         for service in (one, other):
             service.wait_for_version("20260102T")
             assert len(service.recommendations("011")["recommendations"]) == 1
-        assert lake.run("rollback", REDIS_URL=url).returncode == 0
+        assert call(lake, "rollback", REDIS_URL=url).returncode == 0
         for service in (one, other):
             service.wait_for_version("20260101T")
             assert len(service.recommendations("011")["recommendations"]) == 2
@@ -148,7 +148,7 @@ def test_redis_that_goes_away_is_503_until_it_is_back(lake, valkey):
         for away in (path, f"{path}?limit=1", "/v1/recommendations?product_id=011", "/readyz"):
             status, headers, content = service.get(away)
             assert (status, headers["retry-after"]) == (503, "2")
-            assert str(valkey.port) in content["detail"]
+            assert content["detail"] == "Redis is unavailable"
         assert service.status("/healthz") == 200
         wait_until(lambda: service.lines("ERROR"), "a line about Redis")
         valkey.start()
@@ -164,7 +164,7 @@ def test_redis_that_hangs_is_503_and_not_for_ever(lake, valkey):
         service.wait_for(200)
         valkey.process.send_signal(signal.SIGSTOP)
         status, _, content = service.get("/v1/products/011/recommendations")
-        assert (status, "no answer in time" in content["detail"]) == (503, True)
+        assert (status, content["detail"]) == (503, "Redis is unavailable")
         valkey.process.send_signal(signal.SIGCONT)
         service.wait_for(200)
         service.wait_for(200, "/v1/products/011/recommendations")
@@ -219,7 +219,7 @@ def test_redis_that_refuses_is_one_line_without_the_password(lake, tmp_path, url
     valkey.start()
     try:
         settings = {"REDIS_URL": url.format(port=valkey.port)}
-        finished = lake.run("publish", **settings)
+        finished = call(lake, "publish", **settings)
         assert finished.returncode == 2
         assert finished.stderr.count("\n") == 1
         assert told in finished.stderr and "127.0.0.1" in finished.stderr
@@ -259,9 +259,9 @@ def test_password_and_tls_are_supported(lake, tmp_path):
         with tls_proxy(authority.issue_cert("127.0.0.1"), valkey.port) as port:
             url = f"rediss://:{quote(password, safe='')}@127.0.0.1:{port}/0"
             trusted = f"{url}?ssl_ca_certs={quote(str(tmp_path / 'ca.pem'))}"
-            refused = lake.run("publish", REDIS_URL=url)
+            refused = call(lake, "publish", REDIS_URL=url)
             assert (refused.returncode, "certificate" in refused.stderr) == (2, True)
-            assert lake.run("publish", REDIS_URL=trusted).returncode == 0
+            assert call(lake, "publish", REDIS_URL=trusted).returncode == 0
             with running(lake, REDIS_URL=trusted) as service:
                 service.wait_for(200)
                 assert len(service.recommendations("011")["recommendations"]) == 2

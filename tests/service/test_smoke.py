@@ -9,12 +9,12 @@ from bought_together.errors import Refused
 from bought_together.service import smoke
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, free_port
-from tests.support.service import KEYS, publish, running
+from tests.support.service import KEYS, call, publish, running
 
 
 def check(shop, service, *arguments, **settings):
-    return shop.run(
-        "smoke", *arguments, SERVICE_URL=f"http://127.0.0.1:{service.port}/", **settings
+    return call(
+        shop, "smoke", *arguments, SERVICE_URL=f"http://127.0.0.1:{service.port}/", **settings
     )
 
 
@@ -64,7 +64,7 @@ def test_an_answer_that_differs_is_told(shop, valkey):
 )
 def test_no_service_is_told(shop, url, told):
     write_export(shop, ROWS, LISTED)
-    assert_one_line(shop.run("smoke", "--wait", 0, SERVICE_URL=url), 2, told)
+    assert_one_line(call(shop, "smoke", "--wait", 0, SERVICE_URL=url), 2, told)
 
 
 def test_another_program_is_no_service(shop):
@@ -81,17 +81,17 @@ def test_another_program_is_no_service(shop):
     with HTTPServer(("127.0.0.1", free_port()), Other) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_port}"
-        assert_one_line(shop.run("smoke", "--wait", 0, SERVICE_URL=url), 2, "serves version None")
+        assert_one_line(call(shop, "smoke", "--wait", 0, SERVICE_URL=url), 2, "serves version None")
         other.shutdown()
 
 
 def test_no_lake_is_told(shop):
-    assert_one_line(shop.run("smoke"), 2, "no recommendations at")
+    assert_one_line(call(shop, "smoke"), 2, "no recommendations at")
 
 
 def test_a_lake_without_recommendations_is_asked_for_all_the_same(shop):
     write_export(shop, [], LISTED)
-    away = shop.run("smoke", "--wait", 0, SERVICE_URL="http://127.0.0.1:1")
+    away = call(shop, "smoke", "--wait", 0, SERVICE_URL="http://127.0.0.1:1")
     assert_one_line(away, 2, "does not answer")
     with running(shop) as service:
         assert check(shop, service).returncode == 0
