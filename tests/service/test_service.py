@@ -8,12 +8,18 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+import pyarrow as pa
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
+from bought_together.export.answers import CATALOGUE, encode_answers
+from bought_together.export.lookup import names_of, recommendations_of
+from bought_together.export.read import answer, read_export
 from bought_together.service.backends import LakeBackend, Unavailable
+from bought_together.service.catalogue import Catalogue
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
 from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
@@ -115,7 +121,7 @@ def search(client: TestClient, query: str, **options: int) -> list[str]:
     [
         ("011", ["011"]),
         ("0", ["011", "0012"]),  # ids that begin with it; the higher count first
-        ("milk", ["11", "011"]),
+        ("milk", ["011", "11"]),  # the whole name first
         ("MILK skim", ["11"]),
         ("skimmed milk", ["11"]),
         ("creme BRULEE", ["12"]),
@@ -129,6 +135,37 @@ def search(client: TestClient, query: str, **options: int) -> list[str]:
 )
 def test_search_finds_words_in_names_and_ids(client, query, found):
     assert search(client, query) == found
+
+
+def catalogue_of(*products: tuple[str, str, int]) -> Catalogue:
+    rows = [(product_id, name, None, count) for product_id, name, count in products]
+    columns = [
+        pa.array(column, kind.type)
+        for column, kind in zip(zip(*rows, strict=True), CATALOGUE, strict=True)
+    ]
+    return Catalogue(pa.table(columns, schema=CATALOGUE))
+
+
+@pytest.mark.parametrize("query", ["mango", "MANGO", " Mángo "])
+def test_a_whole_name_is_first_then_the_names_that_begin_with_it(query):
+    found = catalogue_of(
+        ("a", "Mango", 1), ("b", "Mango Chunks", 2), ("c", "Dried Mango", 9)
+    ).search(query, 10)
+    assert [row["product_id"] for row in found] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "query", ["\u0301", "\u0301 \u0308", "\u00b4", "\u20dd", "\u093e", "\ufe0f", " \u0301\u3000"]
+)
+def test_combining_marks_alone_find_nothing(query):
+    """Nonspacing, spacing and enclosing ones, and an accent that decomposes to one."""
+    products = (("a", "Mango", 1), ("b", "\u0906\u092e \u093e \u20dd", 1))
+    assert catalogue_of(*products).search(query, 10) == []
+
+
+def test_every_word_of_a_query_counts():
+    catalogue = catalogue_of(("a", "a b c d e f g h", 1), ("b", "a b c d e f g", 9))
+    assert [row["product_id"] for row in catalogue.search("a b c d e f g h", 10)] == ["a"]
 
 
 def test_search_without_a_query_gives_the_highest_counts(client):
@@ -189,6 +226,13 @@ def test_unknown_paths_are_404_in_json(client):
 def test_every_answer_has_the_security_headers(client):
     for path in (path_of("011"), "/v1/products?limit=0", "/nowhere", "/healthz", "/openapi.json"):
         assert_secure(client.get(path))
+
+
+def test_no_other_site_may_frame_a_page(client):
+    assert client.get("/healthz").headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
 
 
 def assert_secure(response: Any) -> None:
@@ -360,3 +404,21 @@ def test_answers_keep_to_the_openapi_document(client):
             database=None,
             suppress_health_check=list(HealthCheck),
         )(check)()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5_000])
+def test_products_encoded_some_at_a_time_have_their_own_answers(shop, monkeypatch, at_once):
+    write_export(shop, ROWS, LISTED)
+    export = read_export(str(shop.lake))
+    names, expected = names_of(export), recommendations_of(export)
+    monkeypatch.setattr("bought_together.export.answers.PRODUCTS_AT_ONCE", at_once)
+    batches = list(encode_answers(export))
+    assert len(batches) == -(-len(names) // at_once)
+    for batch in batches:
+        for product in batch.to_pylist():
+            product_id, rows = product["product_id"], expected.get(product["product_id"], [])
+            found = orjson.loads(product["answer"])
+            assert found == answer(product_id, names[product_id], rows)
+            assert product["largest_count"] == max(
+                (row["copurchase_count"] for row in rows), default=0
+            )
