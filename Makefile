@@ -1,7 +1,8 @@
 # No setting is expanded in a shell line: the programs get settings as environment variables, exactly
 # as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
-    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL HOST PORT PRODUCT BUILD SIZE
+    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION REDIS_URL REDIS_PREFIX HOST PORT ROOT_PATH \
+    PRODUCT BUILD SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 

@@ -14,7 +14,6 @@ from bought_together.errors import CannotRun, describe, storage_errors
 from bought_together.storage.builds import (
     build_path,
     complete_builds,
-    find_build,
     pointer_path,
     read_pointer,
 )
@@ -68,8 +67,10 @@ def read_export(lake_path: str, product_ids: tuple[str, ...] = ()) -> Export:
 
 def read_build(lake_path: str, build: str) -> Export:
     """Return any complete build of the lake; raises CannotRun when the lake does not hold it."""
-    manifest = find_build(complete_builds(lake_path), build, lake_path)
-    return read_tables(lake_path, manifest, ())
+    held = {manifest["build"]: manifest for manifest in complete_builds(lake_path)}
+    if build not in held:
+        raise CannotRun(f"{lake_path} holds no build {build}; it holds {', '.join(held) or 'none'}")
+    return read_tables(lake_path, held[build], ())
 
 
 def read_tables(lake_path: str, manifest: dict[str, Any], product_ids: tuple[str, ...]) -> Export:

@@ -38,6 +38,9 @@ class Metrics:
     def series(self, route: str, status: int) -> tuple[Counter, Histogram]:
         return self.requests.labels(route, str(status)), self.latency.labels(route)
 
+    def count(self, route: str, status: int) -> None:
+        self.requests.labels(route, str(status)).inc()
+
     def observe(self, route: str, status: int, seconds: float) -> None:
         requests, latency = self.series(route, status)
         requests.inc()

@@ -91,18 +91,13 @@ def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:
             raise CannotRun(f"{lake_path} holds no build before {current['build']}")
         target = before[-1]
     else:
-        target = find_build(builds, build, lake_path)
+        named = [manifest for manifest in builds if manifest["build"] == build]
+        if not named:
+            held = ", ".join(manifest["build"] for manifest in builds)
+            raise CannotRun(f"{lake_path} holds no build {build}; it holds {held}")
+        target = named[0]
     write_json(pointer_path(lake_path), target)
     return current["build"], target["build"]
-
-
-def find_build(builds: list[Manifest], build: str, lake_path: str) -> Manifest:
-    """Return the manifest of a build; raises CannotRun when it is not among the lake's `builds`."""
-    for manifest in builds:
-        if manifest["build"] == build:
-            return manifest
-    held = ", ".join(manifest["build"] for manifest in builds) or "none"
-    raise CannotRun(f"{lake_path} holds no build {build}; it holds {held}")
 
 
 def prune_builds(lake_path: str, current: str) -> None:

@@ -34,6 +34,7 @@ SETTINGS = (
     "BUILD",
     "HOST",
     "PORT",
+    "ROOT_PATH",
 )
 
 
