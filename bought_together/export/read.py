@@ -97,6 +97,21 @@ def moment(text: str | None) -> datetime | None:
     return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC) if found else None
 
 
+def data_age(newest_ordered_at: datetime | None) -> int | None:
+    """Return the seconds since the newest date of the data, None for data without dates."""
+    if newest_ordered_at is None:
+        return None
+    return round((datetime.now(UTC) - newest_ordered_at).total_seconds())
+
+
+def data_age_in_words(newest_ordered_at: datetime | None) -> str:
+    """Return the newest date of the data and its age in whole hours."""
+    seconds = data_age(newest_ordered_at)
+    if newest_ordered_at is None or seconds is None:
+        return "data without dates"
+    return f"newest data {newest_ordered_at:%Y-%m-%d %H:%M:%S} UTC, {seconds // 3600} hours old"
+
+
 def read_published(lake_path: str) -> dict[str, Any]:
     """Return the manifest of the current build; raises CannotRun when there is none."""
     path = pointer_path(lake_path)

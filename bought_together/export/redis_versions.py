@@ -25,13 +25,11 @@ import redis
 from bought_together.errors import CannotRun
 from bought_together.export.answers import CATALOGUE
 from bought_together.export.read import Export
-from bought_together.storage.builds import age
+from bought_together.storage.builds import Manifest, age
 
 PARTS = ("manifest", "answers", "products")
 # The keys of a killed publish expire this long after its last batch.
 UNFINISHED_KEPT_SECONDS = 3600
-
-Manifest = dict[str, Any]
 
 
 class NotInRedis(CannotRun):
@@ -98,7 +96,7 @@ def publish(
     products = []
     for batch in batches:
         products.append(batch.select(CATALOGUE.names))
-        if fields := answers_of(batch):
+        if fields := encoded_by_id(batch):
             with client.pipeline(transaction=True) as pipe:
                 pipe.hset(answers_key, mapping=cast("dict[Any, Any]", fields))
                 pipe.expire(answers_key, UNFINISHED_KEPT_SECONDS)
@@ -115,7 +113,7 @@ def publish(
     return table.num_rows
 
 
-def answers_of(batch: pa.RecordBatch) -> dict[str, bytes]:
+def encoded_by_id(batch: pa.RecordBatch) -> dict[str, bytes]:
     ids, answers = (batch[name].to_pylist() for name in ("product_id", "answer"))
     return dict(zip(ids, answers, strict=True))
 
@@ -131,7 +129,7 @@ def manifest_of(export: Export, products: int) -> Manifest:
     }
 
 
-def as_json(manifest: Manifest) -> bytes:
+def manifest_json(manifest: Manifest) -> bytes:
     return json.dumps(manifest).encode()
 
 
@@ -157,7 +155,7 @@ def move_pointer(
     parts = keys.parts(published_id)
 
     def move(pipe: redis.client.Pipeline) -> None:
-        previous = read_pointer(pipe, keys)
+        previous = read_current_id(pipe, keys)
         replaced = read_manifest(pipe, keys, previous) if previous else None
         if manifest and replaced and not is_rollback:
             refuse_older(manifest, replaced)
@@ -168,7 +166,7 @@ def move_pointer(
         for part in left:
             pipe.expire(part, keep_seconds)
         if manifest:
-            pipe.set(keys.part(published_id, "manifest"), as_json(manifest))
+            pipe.set(keys.part(published_id, "manifest"), manifest_json(manifest))
         for part in parts:
             pipe.persist(part)
         pipe.set(keys.current, published_id)
@@ -222,7 +220,7 @@ def held_ids(client: redis.Redis, keys: Keys) -> set[str]:
     return {found for name in names if (found := keys.id_of(name.decode(errors="replace")))}
 
 
-def read_pointer(client: redis.Redis, keys: Keys) -> str | None:
+def read_current_id(client: redis.Redis, keys: Keys) -> str | None:
     """Return the id of the current version, None when there is none."""
     with wrong_type_is_missing():
         current = cast("bytes | None", client.get(keys.current))
@@ -232,7 +230,7 @@ def read_pointer(client: redis.Redis, keys: Keys) -> str | None:
 
 def current_id(client: redis.Redis, keys: Keys) -> str:
     """Return the id of the current version; raises CannotRun when there is none."""
-    if current := read_pointer(client, keys):
+    if current := read_current_id(client, keys):
         return current
     raise CannotRun("nothing is published to Redis yet: run `make publish` first")
 
@@ -284,19 +282,19 @@ def is_published(
 
     Reads and compares all of it: a repeated publish mends whatever Redis has lost.
     """
-    published_id = read_pointer(client, keys)
+    published_id = read_current_id(client, keys)
     if published_id is None or version_of(published_id) != export.version:
         return False
     with wrong_type_is_missing():
         products = []
         for batch in batches:
             products.append(batch.select(CATALOGUE.names))
-            answers = answers_of(batch)
+            answers = encoded_by_id(batch)
             answers_key = keys.part(published_id, "answers")
             if answers and client.hmget(answers_key, list(answers)) != list(answers.values()):
                 return False
         table = pa.Table.from_batches(products, CATALOGUE)
-        manifest = as_json(manifest_of(export, table.num_rows))
+        manifest = manifest_json(manifest_of(export, table.num_rows))
         stays = all(client.ttl(part) == -1 for part in keys.parts(published_id))
         return (
             (stays or not table.num_rows)  # Redis keeps no empty hash

@@ -18,9 +18,6 @@ TOO_LARGE = 431, "more than 64 KiB of address and headers"
 ROOT_PATH = re.compile(r"(/(?!\.+(/|$))[A-Za-z0-9._~-]+)*")
 
 
-log = logging.getLogger("bought_together")
-
-
 class JsonRefusals(HttpToolsProtocol):
     """Answers in JSON to bytes that are not HTTP, and to an address and headers above 64 KiB.
 
@@ -105,7 +102,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         raise CannotRun(
             f"cannot listen on HOST {host}, PORT {port}: {reason}; choose others"
         ) from error
-    log.info("listening on %s, port %d", host, sockets[0].getsockname()[1])
+    listening = sockets[0].getsockname()[1]
+    logging.getLogger("bought_together").info("listening on %s, port %d", host, listening)
     return sockets
 
 

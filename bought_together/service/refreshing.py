@@ -5,6 +5,7 @@ import logging
 import threading
 
 from bought_together.errors import CannotRun
+from bought_together.export.read import data_age_in_words
 from bought_together.service.backends import Backend
 
 REFRESH_SECONDS = 1.0
@@ -52,9 +53,10 @@ async def refresh(backend: Backend, last_problem: str | None) -> str | None:
     version = backend.current
     if version and (version.name != before or (last_problem and not problem)):
         log.info(
-            "serving %s: %s products, built %s",
+            "serving %s: %s products, built %s, %s",
             version.name,
             f"{len(version.catalogue):,}",
             f"{version.built_at:%Y-%m-%d %H:%M:%S} UTC",
+            data_age_in_words(version.newest_ordered_at),
         )
     return problem

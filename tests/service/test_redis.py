@@ -45,6 +45,13 @@ def lake(shop: Shop) -> Shop:
     return shop
 
 
+def test_the_newest_date_of_the_data_is_published(shop, valkey):
+    write_export(shop, ROWS, LISTED, newest="2025-12-31 20:15:30")
+    publish(shop, valkey)
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as client:
+        assert client.get("/readyz").json()["newest_ordered_at"] == "2025-12-31T20:15:30+00:00"
+
+
 def names(valkey: Valkey) -> dict[str, str]:
     """Return the names of the current version's parts."""
     published_id = valkey.client().get(KEYS.current)

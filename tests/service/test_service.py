@@ -5,7 +5,9 @@ come in as an HTTP server would hand them over, without a network.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -15,6 +17,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
+from bought_together.errors import CannotRun
 from bought_together.export.answers import CATALOGUE, encode_answers
 from bought_together.export.lookup import names_of, recommendations_of
 from bought_together.export.read import answer, read_export
@@ -22,6 +25,7 @@ from bought_together.service.backends import LakeBackend, Unavailable
 from bought_together.service.catalogue import Catalogue
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
+from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
 from tests.support.service import path_of, serving
 from tests.support.shop import Shop
@@ -256,7 +260,55 @@ def test_ready_with_the_version_its_age_and_size(client):
     assert ready["version"].startswith("20260101T030000Z-")
     assert ready["built_at"] == "2026-01-01T03:00:00+00:00"
     assert ready["age_seconds"] > 0
+    assert ready["newest_ordered_at"] is ready["data_age_seconds"] is None
     assert ready["products"] == 6
+
+
+def test_the_alarm_on_old_data_reads_their_age_from_the_log(shop, caplog):
+    """CloudWatch compares the fields of a line; `...` stands for any number of them."""
+    caplog.set_level("INFO")
+    write_export(shop, ROWS, LISTED, newest=str(datetime.now(UTC) - timedelta(hours=5.5)))
+    with serving(LakeBackend(str(shop.lake))):
+        pass
+    (line,) = [line for line in caplog.messages if line.startswith("serving")]
+    template = (ROOT / "deploy/cloudformation/service.yaml").read_text()
+    (pattern,) = re.findall(r"FilterPattern: '\[\.\.\., (.+)\]'", template)
+    names = pattern.split(", ")
+    fields = dict(zip(names, line.split()[-len(names) :], strict=True))
+    assert fields["hours"] == "5"
+    for name, value in fields.items():
+        assert " = " not in name or name.split(" = ")[1] == value
+
+
+# As DuckDB writes a timestamp in JSON.
+@pytest.mark.parametrize(
+    "written", ["2025-12-31 20:15:30", "2025-12-31 20:15:30.25", "2025-12-31T21:15:30+01:00"]
+)
+def test_the_age_of_the_data_is_told_beside_the_age_of_the_build(shop, caplog, written):
+    caplog.set_level("INFO")
+    write_export(shop, ROWS, LISTED, newest=written)
+    with serving(LakeBackend(str(shop.lake))) as client:
+        ready = client.get("/readyz").json()
+        metrics = client.get("/metrics").text
+    assert ready["newest_ordered_at"].startswith("2025-12-31T20:15:30")
+    assert ready["data_age_seconds"] - ready["age_seconds"] in (24_269, 24_270)  # 6 h 44 min 30 s
+    found = dict(re.findall(r"^bought_together_(build|data)_age_seconds (.+)$", metrics, re.M))
+    assert float(found["data"]) - float(found["build"]) == pytest.approx(24_270, abs=1)
+    (line,) = [line for line in caplog.messages if line.startswith("serving")]
+    hours = ready["data_age_seconds"] // 3600
+    assert line.endswith(f", newest data 2025-12-31 20:15:30 UTC, {hours} hours old")
+
+
+@pytest.mark.parametrize("written", [None, "", "infinity", "20000-01-01 00:00:00"])
+def test_data_without_a_date_have_no_age(shop, caplog, written):
+    caplog.set_level("INFO")
+    write_export(shop, ROWS, LISTED, newest=written)
+    with serving(LakeBackend(str(shop.lake))) as client:
+        assert client.get("/readyz").json()["data_age_seconds"] is None
+        assert "\nbought_together_data_age_seconds" not in client.get("/metrics").text
+        assert "\nbought_together_build_age_seconds" in client.get("/metrics").text
+    (line,) = [line for line in caplog.messages if line.startswith("serving")]
+    assert line.endswith(", data without dates")
 
 
 def test_table_with_no_rows_is_served(shop):
@@ -354,13 +406,14 @@ class Away:
     def __init__(self, backend: LakeBackend) -> None:
         self.current = self
         self.name, self.built_at = backend.current.name, backend.current.built_at
+        self.newest_ordered_at = None
         self.catalogue = backend.current.catalogue
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
-        raise Unavailable("Redis at redis://host:6379: no answer in time")
+        raise Unavailable("Redis is unavailable")
 
     async def refresh(self) -> None:
-        raise Unavailable("away")
+        raise CannotRun("away")
 
     async def check(self) -> None:
         raise Unavailable("away")

@@ -1,5 +1,6 @@
 """The smoke check: it passes on what the lake holds, and can fail on anything else."""
 
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -28,6 +29,18 @@ def test_a_new_build_is_waited_for(shop):
     products = len({row[0] for row in ROWS})
     assert finished.stdout.split(":")[0].startswith("served     20260102T")
     assert f": {products} products" in finished.stdout
+
+
+def test_the_age_of_the_data_is_told_and_may_be_limited(shop):
+    write_export(shop, ROWS, LISTED, newest=str(datetime.now(UTC) - timedelta(hours=5.5))[:19])
+    with running(shop) as service:
+        service.wait_for(200)
+        assert check(shop, service, "--max-data-age", 6).stdout.endswith(", 5 hours old\n")
+        refused = check(shop, service, "--max-data-age", 5)
+        assert_one_line(refused, 1, "5 hours old, more than 5")
+        write_export(shop, ROWS, LISTED, build=2)
+        dateless = check(shop, service, "--max-data-age", 5)
+        assert (dateless.returncode, "data without dates" in dateless.stdout) == (0, True)
 
 
 def test_a_service_that_stays_on_another_version_is_told(shop, valkey):
