@@ -16,6 +16,7 @@ from redis.crc import key_slot
 
 from bought_together.export import redis_url
 from bought_together.service.backends import RedisBackend
+from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line
 from tests.support.service import KEYS, call, path_of, publish, serving
@@ -304,6 +305,11 @@ def test_supported_options_work(lake, valkey, options):
     url = f"{valkey.url()}?{options}"
     publish(lake, valkey, REDIS_URL=url)
     assert_served(lake, url)
+
+
+def test_supported_options_are_documented():
+    documented = (ROOT / "docs/service.md").read_text()
+    assert [name for name in redis_url.OPTIONS if f"`{name}`" not in documented] == []
 
 
 @pytest.mark.parametrize("options", ["db=99", "client_name=a+b", "db=-1"])

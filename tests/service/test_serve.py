@@ -12,9 +12,11 @@ from urllib.parse import quote
 import pytest
 import trustme
 
+from bought_together.service.backends import RedisBackend
+from bought_together.service.refreshing import refresh
 from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
 from tests.support.processes import PATIENCE, free_port, wait_until
-from tests.support.service import Service, call, publish, running
+from tests.support.service import KEYS, Service, call, publish, running, serving
 from tests.support.shop import Shop
 from tests.support.valkey import Valkey
 
@@ -185,24 +187,26 @@ def test_redis_that_lost_its_data_is_503_not_an_empty_answer(lake, valkey):
 
 
 @pytest.mark.parametrize("part", ["manifest", "answers", "products"])
-def test_half_published_data_are_not_taken_up(lake, valkey, part):
+def test_half_published_data_are_not_taken_up(lake, valkey, caplog, part):
     publish(lake, valkey)
-    with running(lake, REDIS_URL=valkey.url()) as service:
-        service.wait_for_version("20260101T")
-        client = valkey.client()
-        whole = client.get("bought-together:current")
+    backend = RedisBackend(valkey.url(), KEYS.prefix)
+    with serving(backend) as client:
+        redis = valkey.client()
+        whole = redis.get("bought-together:current")
         for name in ("manifest", "answers", "products"):
             key = f"bought-together:20260102T030000Z-00000000.0:{name}"
-            client.copy(f"bought-together:{whole}:{name}", key)
+            redis.copy(f"bought-together:{whole}:{name}", key)
         if part == "answers":
-            client.hdel(f"bought-together:20260102T030000Z-00000000.0:{part}", "011")
+            redis.hdel(f"bought-together:20260102T030000Z-00000000.0:{part}", "011")
         else:
-            client.delete(f"bought-together:20260102T030000Z-00000000.0:{part}")
-        client.set("bought-together:current", "20260102T030000Z-00000000.0")
-        (line,) = wait_until(lambda: service.lines("ERROR"), "a line about what is missing")
+            redis.delete(f"bought-together:20260102T030000Z-00000000.0:{part}")
+        redis.set("bought-together:current", "20260102T030000Z-00000000.0")
+        client.portal.call(refresh, backend, None)
+        (line,) = caplog.messages
         assert "20260102T030000Z-00000000 is incomplete" in line
         assert "still serving 20260101T" in line
-        assert len(service.recommendations("011")["recommendations"]) == 2
+        found = client.get("/v1/products/011/recommendations").json()
+        assert len(found["recommendations"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -211,24 +215,24 @@ def test_half_published_data_are_not_taken_up(lake, valkey, part):
         ("redis://127.0.0.1:{port}/0", "user or password refused"),
         ("redis://:s3cr3t-but-wrong@127.0.0.1:{port}/0", "user or password refused"),
         ("redis://user:s3cr3t@127.0.0.1:1/0", "cannot connect"),
-        ("rediss://:s3cr3t@127.0.0.1:{port}/0", "no answer in time"),
+        ("rediss://:s3cr3t@127.0.0.1:{port}/0?socket_timeout=1", "no answer in time"),
     ],
 )
-def test_redis_that_refuses_is_one_line_without_the_password(lake, tmp_path, url, told):
+def test_redis_that_refuses_is_one_line_without_the_password(lake, tmp_path, caplog, url, told):
     valkey = Valkey(tmp_path, "--requirepass", "s3cr3t")
     valkey.start()
     try:
-        settings = {"REDIS_URL": url.format(port=valkey.port)}
-        finished = call(lake, "publish", **settings)
+        address = url.format(port=valkey.port)
+        finished = call(lake, "publish", REDIS_URL=address)
         assert finished.returncode == 2
         assert finished.stderr.count("\n") == 1
         assert told in finished.stderr and "127.0.0.1" in finished.stderr
-        with running(lake, **settings) as service:
-            service.wait_for(503)
-            (line,) = wait_until(lambda: service.lines("ERROR"), "a line about Redis")
+        with serving(RedisBackend(address, KEYS.prefix)) as client:
+            (line,) = caplog.messages
             assert told in line and "127.0.0.1" in line
-            detail = service.get("/v1/products/011/recommendations")[2]["detail"]
-        for text in (finished.stderr, finished.stdout, service.log.read_text(), detail):
+            response = client.get("/v1/products/011/recommendations")
+        assert response.status_code == 503
+        for text in (finished.stderr, finished.stdout, line, response.text):
             assert "s3cr3t" not in text
     finally:
         valkey.stop(signal.SIGKILL)
