@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import pyarrow as pa
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -153,7 +154,7 @@ class RedisBackend:
         self.current: VersionInRedis | None = None
         self.timeouts = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
         self.client = redis_url.connect_async(
-            address, REDIS_CONNECTIONS, retry=Retry(NoBackoff(), 1), **self.timeouts
+            address, REDIS_CONNECTIONS, retry=AsyncRetry(NoBackoff(), 1), **self.timeouts
         )
         self.refresh_client: redis.Redis | None = None
 
@@ -164,7 +165,9 @@ class RedisBackend:
     def read_current(self) -> VersionInRedis:
         """Return the current version in Redis; raises CannotRun when it is incomplete."""
         if self.refresh_client is None:
-            self.refresh_client = redis_url.connect(self.address, **self.timeouts)
+            self.refresh_client = redis_url.connect(
+                self.address, retry=Retry(NoBackoff(), 1), **self.timeouts
+            )
         published_id = current_id(self.refresh_client, self.keys)
         answers_key = self.keys.part(published_id, "answers")
         if self.current and self.current.answers_key == answers_key:

@@ -370,3 +370,13 @@ def test_an_address_is_shown_without_user_password_and_options():
     assert redis_url.explain(url, error) == (
         "Redis at rediss://host:1/0: cannot connect (Connection refused)"
     )
+
+
+def test_connections_that_redis_closed_meanwhile_cost_no_request(lake, valkey):
+    publish(lake, valkey)
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as client:
+        for _ in range(3):
+            assert client.get(path_of("011")).status_code == 200
+            for connection in valkey.client().client_list():
+                if connection["lib-name"]:
+                    valkey.client().client_kill_filter(_id=connection["id"])
