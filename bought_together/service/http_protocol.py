@@ -1,5 +1,6 @@
 """HTTP/1.1 by uvicorn and httptools, with JSON responses to invalid requests."""
 
+import errno
 import logging
 import re
 import socket
@@ -12,6 +13,7 @@ from bought_together.errors import CannotRun, describe
 from bought_together.service.security_headers import SECURITY_HEADERS
 
 MAX_HEAD_BYTES = 64 * 1024
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as ::1 without IPv6
 INVALID = 400, "not a valid HTTP request"
 TOO_LARGE = 431, "more than 64 KiB of address and headers"
 # Path segments without special characters; not only dots, which a browser would resolve.
@@ -81,30 +83,47 @@ def leave_out_invalid_requests() -> None:
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return a socket bound to each address of the host; raises CannotRun.
+    """Return a socket bound to each address of the host that this machine has; raises CannotRun.
 
     Nobody can connect yet: the server listens when the application is complete.
     """
-    sockets = []
+    sockets: list[socket.socket] = []
+    error: Exception | None = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            one = socket.socket(family, kind, protocol)
-            sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind(address)
-    except (OSError, ValueError) as error:
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                sockets.append(bound(family, address))
+            except OSError as failed:
+                error = failed
+                if failed.errno not in NOT_HERE:
+                    raise
+    except (OSError, ValueError) as failed:  # ValueError: not even a name
+        error = failed
         for one in sockets:
             one.close()
-        reason = describe(error) if isinstance(error, OSError) else "no name of a host"
+        sockets = []
+    if not sockets:
+        reason = describe(error) if error else "it has no address"
         raise CannotRun(
             f"cannot listen on HOST {host}, PORT {port}: {reason}; choose others"
         ) from error
     listening = sockets[0].getsockname()[1]
     logging.getLogger("bought_together").info("listening on %s, port %d", host, listening)
     return sockets
+
+
+def bound(family: int, address: Any) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(address)
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 def checked_root_path(root_path: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 
+from bought_together.service.http_protocol import bind
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import PATIENCE, assert_one_line
 from tests.support.service import Service, call, running
@@ -196,6 +197,15 @@ def test_a_port_in_use_is_one_line(shop, service):
 )
 def test_a_host_that_is_not_of_this_machine_is_one_line(shop, host, told):
     assert_one_line(call(shop, "serve", PORT=0, HOST=host), 2, "cannot listen on", told)
+
+
+def test_an_address_that_this_machine_lacks_is_left_out_beside_another(monkeypatch):
+    """As ::1 of localhost, where there is no IPv6."""
+    found = [(socket.AF_INET, 1, 6, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    (one,) = bind("localhost", 0)
+    assert one.getsockname()[0] == "127.0.0.1"
+    one.close()
 
 
 @pytest.mark.parametrize("port", ["x", "70000", "-1", "80.5"])
