@@ -19,6 +19,7 @@ DEFECT = 70  # of the program; Python's own status 1 would mean that the data wa
 INTERRUPTED = 130  # by Ctrl-C, as in shells; click's own status would be 1
 
 DEFAULT_LAKE = "data/lake"
+DEFAULT_REDIS_PREFIX = "bought-together"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -66,6 +67,16 @@ def lake_path_option(function: Function) -> Function:
         default=DEFAULT_LAKE,
         show_envvar=True,
         help="Folder of the lake, on a disk or in an object store (s3://bucket/folder).",
+    )(function)
+
+
+def redis_prefix_option(function: Function) -> Function:
+    return click.option(
+        "--redis-prefix",
+        envvar="REDIS_PREFIX",
+        default=DEFAULT_REDIS_PREFIX,
+        show_envvar=True,
+        help="Start of the names of all keys in Redis; each shop in one Redis has its own.",
     )(function)
 
 

@@ -11,7 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bought_together.errors import CannotRun, describe, storage_errors
-from bought_together.storage.builds import build_path, pointer_path, read_pointer
+from bought_together.storage.builds import (
+    build_path,
+    complete_builds,
+    pointer_path,
+    read_pointer,
+)
 from bought_together.storage.filesystem import locate
 
 COLUMNS = [
@@ -33,7 +38,8 @@ class Export:
 
     `table` has the columns of product_recommendations. `products` has product_id, product_name and
     category_code (null for unlisted products) of the mart products. `version` is the build's id,
-    `run` the run of the lake that it read, and `built_at` its start (UTC).
+    `run` the run of the lake that it read, and `built_at` its start (UTC). `newest_ordered_at` is
+    the newest date of its line items, None for data without dates.
     """
 
     table: pa.Table
@@ -41,6 +47,7 @@ class Export:
     version: str
     run: str
     built_at: datetime
+    newest_ordered_at: datetime | None = None
 
 
 def read_export(lake_path: str, product_ids: tuple[str, ...] = ()) -> Export:
@@ -49,20 +56,60 @@ def read_export(lake_path: str, product_ids: tuple[str, ...] = ()) -> Export:
     Raises CannotRun when nothing is published or a part of it cannot be read.
     """
     manifest = read_published(lake_path)
-    folder = build_path(lake_path, manifest["build"])
     try:
-        return Export(
-            read_parquet(f"{folder}/product_recommendations.parquet", COLUMNS, product_ids),
-            read_parquet(f"{folder}/products.parquet", PRODUCT_COLUMNS, product_ids),
-            manifest["build"],
-            manifest["run"],
-            datetime.fromisoformat(manifest["built_at"]).astimezone(UTC),
-        )
+        return read_tables(lake_path, manifest, product_ids)
     except CannotRun:
         # The build may have been replaced and removed during the read.
         if read_published(lake_path)["build"] != manifest["build"]:
             return read_export(lake_path, product_ids)
         raise
+
+
+def read_build(lake_path: str, build: str) -> Export:
+    """Return any complete build of the lake; raises CannotRun when the lake does not hold it."""
+    held = {manifest["build"]: manifest for manifest in complete_builds(lake_path)}
+    if build not in held:
+        raise CannotRun(f"{lake_path} holds no build {build}; it holds {', '.join(held) or 'none'}")
+    return read_tables(lake_path, held[build], ())
+
+
+def read_tables(lake_path: str, manifest: dict[str, Any], product_ids: tuple[str, ...]) -> Export:
+    folder = build_path(lake_path, manifest["build"])
+    return Export(
+        read_parquet(f"{folder}/product_recommendations.parquet", COLUMNS, product_ids),
+        read_parquet(f"{folder}/products.parquet", PRODUCT_COLUMNS, product_ids),
+        manifest["build"],
+        manifest["run"],
+        datetime.fromisoformat(manifest["built_at"]).astimezone(UTC),
+        moment(manifest.get("newest_ordered_at")),
+    )
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return a date of the manifest, UTC unless it says otherwise.
+
+    None when there is none, or for a year that Python does not know.
+    """
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC) if found else None
+
+
+def data_age(newest_ordered_at: datetime | None) -> int | None:
+    """Return the seconds since the newest date of the data, None for data without dates."""
+    if newest_ordered_at is None:
+        return None
+    return round((datetime.now(UTC) - newest_ordered_at).total_seconds())
+
+
+def data_age_in_words(newest_ordered_at: datetime | None) -> str:
+    """Return the newest date of the data and its age in whole hours."""
+    seconds = data_age(newest_ordered_at)
+    if newest_ordered_at is None or seconds is None:
+        return "data without dates"
+    return f"newest data {newest_ordered_at:%Y-%m-%d %H:%M:%S} UTC, {seconds // 3600} hours old"
 
 
 def read_published(lake_path: str) -> dict[str, Any]:
@@ -72,7 +119,10 @@ def read_published(lake_path: str) -> dict[str, Any]:
         manifest = read_pointer(lake_path)
         if manifest is None:
             raise CannotRun(f"no recommendations at {path}: run `make build` first")
-        return {name: manifest[name] for name in ("build", "run", "built_at")}
+        return {
+            **{name: manifest[name] for name in ("build", "run", "built_at")},
+            "newest_ordered_at": manifest.get("newest_ordered_at"),
+        }
     except storage_errors(ValueError, KeyError, TypeError) as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
 

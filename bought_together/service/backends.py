@@ -12,22 +12,24 @@ from typing import Protocol, cast
 import pyarrow as pa
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bought_together.export import redis_url
 from bought_together.export.answers import ANSWERS, CATALOGUE, encode_answers
-from bought_together.export.read import read_export, read_published
-from bought_together.export.redis_versions import key, read_current_id, read_version, version_of
+from bought_together.export.read import moment, read_export, read_published
+from bought_together.export.redis_versions import Keys, current_id, read_version, version_of
 from bought_together.service.catalogue import Catalogue
 
 # The shop's page waits for an answer: two tries, the second on a new connection.
 REDIS_SECONDS = 1.0
 REDIS_CONNECTIONS = 64
+AWAY = "Redis is unavailable"  # the log has the reason, with the address
 
 
 class Unavailable(Exception):
-    """There is no answer now, but there may be one soon; the message is the reason, in one line."""
+    """There is no answer now, but there may be one soon; clients get the message, one line."""
 
 
 class Version(Protocol):
@@ -38,6 +40,9 @@ class Version(Protocol):
 
     @property
     def built_at(self) -> datetime: ...
+
+    @property
+    def newest_ordered_at(self) -> datetime | None: ...
 
     @property
     def catalogue(self) -> Catalogue: ...
@@ -56,7 +61,7 @@ class Backend(Protocol):
     def current(self) -> Version | None: ...
 
     async def refresh(self) -> None:
-        """Load the newest version unless it is current; raises CannotRun and Unavailable."""
+        """Load the newest version unless it is current; raises CannotRun."""
 
     async def check(self) -> None:
         """Raise Unavailable when the current version cannot answer."""
@@ -69,6 +74,7 @@ class Backend(Protocol):
 class VersionInMemory:
     name: str
     built_at: datetime
+    newest_ordered_at: datetime | None
     catalogue: Catalogue
     encoded: pa.ChunkedArray  # an answer for each row of the catalogue
 
@@ -102,82 +108,85 @@ def load(lake_path: str) -> VersionInMemory:
     export = read_export(lake_path)
     answers = pa.Table.from_batches(encode_answers(export), ANSWERS)
     catalogue = Catalogue(answers.select(CATALOGUE.names))
-    return VersionInMemory(export.version, export.built_at, catalogue, answers["answer"])
+    return VersionInMemory(
+        export.version, export.built_at, export.newest_ordered_at, catalogue, answers["answer"]
+    )
 
 
 @dataclass(frozen=True)
 class VersionInRedis:
     name: str
     built_at: datetime
+    newest_ordered_at: datetime | None
     catalogue: Catalogue
     client: redis.asyncio.Redis
-    published_id: str
-    address: str
+    answers_key: str
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
         """Send one request to Redis, for any number of products."""
-        answers_key = key(self.published_id, "answers")
         try:
             if len(product_ids) == 1:
-                found = [await self.client.hget(answers_key, product_ids[0])]
+                found = [await self.client.hget(self.answers_key, product_ids[0])]
             else:
-                found = await self.client.hmget(answers_key, product_ids)
-        except (redis.RedisError, OSError) as error:
-            raise Unavailable(redis_url.explain(self.address, error)) from error
+                found = await self.client.hmget(self.answers_key, product_ids)
+        except redis_url.ERRORS as error:
+            raise Unavailable(AWAY) from error
         for product_id, answer in zip(product_ids, found, strict=True):
             if answer is None and product_id in self.catalogue.rows:
                 raise Unavailable(f"{self.name} is incomplete in Redis")
         return cast("list[bytes | None]", found)  # the client decodes nothing
 
+    async def check(self) -> None:
+        try:
+            found = await self.client.hlen(self.answers_key)
+        except redis_url.ERRORS as error:
+            raise Unavailable(AWAY) from error
+        if found != len(self.catalogue):
+            raise Unavailable(f"{self.name} is incomplete in Redis")
+
 
 class RedisBackend:
     """The versions in Redis, whose pointer names the current one."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, prefix: str) -> None:
         self.address = address
+        self.keys = Keys(prefix)
         self.current: VersionInRedis | None = None
-        timeouts = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
-        pool = redis_url.connect(
-            address,
-            redis.asyncio.BlockingConnectionPool,
-            max_connections=REDIS_CONNECTIONS,
-            timeout=REDIS_SECONDS,
-            retry=Retry(NoBackoff(), 1),
-            **timeouts,
+        self.timeouts = {"socket_connect_timeout": REDIS_SECONDS, "socket_timeout": REDIS_SECONDS}
+        self.client = redis_url.connect_async(
+            address, REDIS_CONNECTIONS, retry=AsyncRetry(NoBackoff(), 1), **self.timeouts
         )
-        self.client = redis.asyncio.Redis.from_pool(pool)
-        self.refresh_client: redis.Redis = redis_url.connect(address, **timeouts)
+        self.refresh_client: redis.Redis | None = None
 
     async def refresh(self) -> None:
-        try:
+        with redis_url.explained(self.address):
             self.current = await asyncio.to_thread(self.read_current)
-        except (redis.RedisError, OSError) as error:
-            raise Unavailable(redis_url.explain(self.address, error)) from error
 
     def read_current(self) -> VersionInRedis:
         """Return the current version in Redis; raises CannotRun when it is incomplete."""
-        published_id = read_current_id(self.refresh_client)
-        if self.current and self.current.published_id == published_id:
+        if self.refresh_client is None:
+            self.refresh_client = redis_url.connect(
+                self.address, retry=Retry(NoBackoff(), 1), **self.timeouts
+            )
+        published_id = current_id(self.refresh_client, self.keys)
+        answers_key = self.keys.part(published_id, "answers")
+        if self.current and self.current.answers_key == answers_key:
             return self.current
-        built_at, products = read_version(self.refresh_client, published_id)
+        manifest, products = read_version(self.refresh_client, self.keys, published_id)
         return VersionInRedis(
             version_of(published_id),
-            built_at,
+            datetime.fromisoformat(manifest["built_at"]),
+            moment(manifest["newest_ordered_at"]),
             Catalogue(products),
             self.client,
-            published_id,
-            self.address,
+            answers_key,
         )
 
     async def check(self) -> None:
-        try:
-            if self.current:
-                found = await self.client.hlen(key(self.current.published_id, "answers"))
-                if found != len(self.current.catalogue):
-                    raise Unavailable(f"{self.current.name} is incomplete in Redis")
-        except (redis.RedisError, OSError) as error:
-            raise Unavailable(redis_url.explain(self.address, error)) from error
+        if self.current:
+            await self.current.check()
 
     async def close(self) -> None:
-        self.refresh_client.close()
+        if self.refresh_client:
+            self.refresh_client.close()
         await self.client.aclose()

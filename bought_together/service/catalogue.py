@@ -1,5 +1,6 @@
 """The products of a version, and the search over their ids and names."""
 
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,14 @@ class Catalogue:
     def search(self, query: str, limit: int) -> list[dict[str, Any]]:
         """Return products with every word of the query in their id or name, best first.
 
-        The order is: the id itself, ids that begin with the query, names that begin with it, names
-        with a word that does, all others; and within these, the higher count first. Case and
-        accents do not matter. An empty query returns the products with the highest counts.
+        The order is: the id itself, the whole name, ids that begin with the query, names that begin
+        with it, names with a word that does, all others; and within these, the higher count first.
+        Case and accents do not matter, and combining marks alone find nothing. An empty query
+        returns the products with the highest counts.
         """
         text = fold(query)
+        if query.strip() and not has_letters(text):
+            return []
         rows = self.best_first
         for word in text.split()[:MAX_WORDS]:
             found = pc.or_(pc.match_substring(self.ids, word), pc.match_substring(self.names, word))
@@ -46,12 +50,13 @@ class Catalogue:
             tiers = pc.case_when(
                 pc.make_struct(
                     pc.equal(ids, text),
+                    pc.equal(names, text),
                     pc.starts_with(ids, text),
                     pc.starts_with(names, text),
                     pc.match_substring(names, f" {text}"),
                 ),
-                *range(4),
-                4,
+                *range(5),
+                5,
             )
             rows = rows[np.argsort(tiers.to_numpy(), kind="stable")]
         found_rows = self.table.take(rows[:limit]).drop_columns(["largest_count"])
@@ -68,3 +73,8 @@ def folded(texts: pa.Array) -> pa.Array:
 def fold(text: str) -> str:
     """Return one text as `folded` does."""
     return folded(pa.array([text], pa.string()))[0].as_py()
+
+
+def has_letters(text: str) -> bool:
+    """Return whether a folded text has more than white space and combining marks."""
+    return any(not unicodedata.category(one).startswith(("M", "Z")) for one in text)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: requests and latency, and the version and age of the data."""
+"""Metrics for Prometheus: requests and latency, the version, and the age of build and data."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from bought_together.export.read import data_age
 from bought_together.service.backends import Backend
 
 # In seconds; an answer from memory takes less than one millisecond.
@@ -38,6 +39,9 @@ class Metrics:
     def series(self, route: str, status: int) -> tuple[Counter, Histogram]:
         return self.requests.labels(route, str(status)), self.latency.labels(route)
 
+    def count(self, route: str, status: int) -> None:
+        self.requests.labels(route, str(status)).inc()
+
     def observe(self, route: str, status: int, seconds: float) -> None:
         requests, latency = self.series(route, status)
         requests.inc()
@@ -60,10 +64,17 @@ class DataCollector(Collector):
         info.add_metric([version.name], 1)
         yield info
         yield GaugeMetricFamily(
-            "bought_together_data_age_seconds",
+            "bought_together_build_age_seconds",
             "Seconds since the start of the build that is served.",
             value=(datetime.now(UTC) - version.built_at).total_seconds(),
         )
+        age = GaugeMetricFamily(
+            "bought_together_data_age_seconds",
+            "Seconds since the newest date of the data; no value for data without dates.",
+        )
+        if (seconds := data_age(version.newest_ordered_at)) is not None:
+            age.add_metric([], seconds)
+        yield age
         yield GaugeMetricFamily(
             "bought_together_products",
             "Products that have an answer.",

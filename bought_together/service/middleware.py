@@ -1,6 +1,7 @@
 """Middleware for every request: security headers, HEAD, metrics, and a fast lane."""
 
 import time
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +11,9 @@ from bought_together.service.backends import Unavailable
 from bought_together.service.error_responses import unavailable
 from bought_together.service.metrics import Metrics
 from bought_together.service.security_headers import SECURITY_HEADERS
+
+Headers = list[tuple[bytes, bytes]]
+TEMPORARY_REDIRECT = 307  # the only one that the router sends
 
 
 class RequestMiddleware:
@@ -31,6 +35,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+                if status == TEMPORARY_REDIRECT:
+                    message["headers"] = without_host(message["headers"], scope)
             await send(message)
 
         # The server omits the body of an answer to HEAD.
@@ -40,6 +46,19 @@ class RequestMiddleware:
         finally:
             route = inner.get("route_path") or getattr(inner.get("route"), "path", "unmatched")
             self.metrics.observe(str(route), status, time.perf_counter() - began)
+
+
+def without_host(headers: Headers, scope: Scope) -> Headers:
+    """Return the headers of a redirect to the same path with or without its last slash.
+
+    The router's own Location takes the host from the request, and decodes the path.
+    """
+    path = scope["path"]
+    target = path.rstrip("/") if path.endswith("/") else f"{path}/"
+    location = quote("/" + target.lstrip("/")).encode()
+    if scope["query_string"]:
+        location += b"?" + scope["query_string"]
+    return [(name, location if name == b"location" else value) for name, value in headers]
 
 
 class FastLane:
@@ -54,7 +73,7 @@ class FastLane:
         self.before, self.after = RECOMMENDATIONS_PATH.split("{product_id:path}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
         is_plain = (
             path.startswith(self.before)
             and path.endswith(self.after, len(self.before))

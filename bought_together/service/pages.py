@@ -41,7 +41,7 @@ class Page(APIRoute):
                 return await handler(request)
             except Unavailable:
                 headers = {"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"}
-                return render("unavailable.html", 503, headers)
+                return render(request, "unavailable.html", 503, headers)
 
         return handle
 
@@ -54,7 +54,8 @@ class Assets(StaticFiles):
         self.only = only
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        scope["route_path"] = scope["root_path"]  # one name in the metrics for all files
+        # One name in the metrics for all files.
+        scope["route_path"] = scope["root_path"].removeprefix(scope["app_root_path"])
         if self.only is not None and path not in self.only:
             raise HTTPException(404)
         response = await super().get_response(path, scope)
@@ -72,6 +73,7 @@ def name_of(product: dict[str, Any]) -> str:
 
 
 def address_of(product: dict[str, Any]) -> str:
+    """Return the address of a product's page, without the path that a proxy strips."""
     return f"/product?id={quote(product['product_id'], safe='')}"
 
 
@@ -91,6 +93,7 @@ templates.globals |= {"MAX_QUERY": MAX_QUERY}
 
 
 def render(
+    request: Request,
     template: str,
     status: int = 200,
     headers: dict[str, str] = CACHE_PAGES,
@@ -99,7 +102,8 @@ def render(
     **context: Any,
 ) -> Response:
     built_at = version.built_at if version else None
-    html = templates.get_template(template).render(built_at=built_at, **context)
+    root = request.scope["root_path"]
+    html = templates.get_template(template).render(root=root, built_at=built_at, **context)
     return Response(html, status, headers, media_type="text/html")
 
 
@@ -110,9 +114,10 @@ def home(request: Request, query: str = "") -> Response:
     query = query.strip()[:MAX_QUERY]
     if not query:
         best = version.catalogue.search("", MAX_HOME)
-        return render("home.html", version=version, products=best)
+        return render(request, "home.html", version=version, products=best)
     found = version.catalogue.search(query, MAX_RESULTS + 1)
     return render(
+        request,
         "results.html",
         version=version,
         query=query,
@@ -127,14 +132,14 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
     version = current_version(request)
     row = version.catalogue.rows.get(product_id)
     if row is None:
-        return render("missing.html", 404, version=version, product_id=product_id)
+        return render(request, "missing.html", 404, version=version, product_id=product_id)
     (encoded,) = await answers_of(version, [product_id], None)
     answer = orjson.loads(encoded)
     answer["category_code"] = version.catalogue.table["category_code"][row].as_py()
-    return render("product.html", version=version, product=answer)
+    return render(request, "product.html", version=version, product=answer)
 
 
 @storefront.get("/docs")
-async def docs() -> Response:
+async def docs(request: Request) -> Response:
     """The API's documentation: Swagger UI over /openapi.json."""
-    return render("docs.html")
+    return render(request, "docs.html")

@@ -5,7 +5,8 @@ import logging
 import threading
 
 from bought_together.errors import CannotRun
-from bought_together.service.backends import Backend, Unavailable
+from bought_together.export.read import data_age_in_words
+from bought_together.service.backends import Backend
 
 REFRESH_SECONDS = 1.0
 
@@ -42,7 +43,7 @@ async def refresh(backend: Backend, last_problem: str | None) -> str | None:
     try:
         await backend.refresh()
         problem = None
-    except (CannotRun, Unavailable) as error:
+    except CannotRun as error:
         problem = " ".join(str(error).split())
     except Exception as error:  # the current version keeps serving, whatever the error
         problem = " ".join(f"{type(error).__name__}: {error}".split())
@@ -52,9 +53,10 @@ async def refresh(backend: Backend, last_problem: str | None) -> str | None:
     version = backend.current
     if version and (version.name != before or (last_problem and not problem)):
         log.info(
-            "serving %s: %s products, built %s",
+            "serving %s: %s products, built %s, %s",
             version.name,
             f"{len(version.catalogue):,}",
             f"{version.built_at:%Y-%m-%d %H:%M:%S} UTC",
+            data_age_in_words(version.newest_ordered_at),
         )
     return problem

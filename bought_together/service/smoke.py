@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from bought_together.errors import CannotRun, Refused
 from bought_together.export.lookup import names_of, recommendations_of
-from bought_together.export.read import answer, read_export
+from bought_together.export.read import Export, answer, data_age, data_age_in_words, read_export
 
 PRODUCTS_A_REQUEST = 50
 TIMEOUT_SECONDS = 10
@@ -19,8 +19,8 @@ RETRY_SECONDS = 0.5
 Answer = dict[str, Any]
 
 
-def expected_answers(lake_path: str, count: int) -> tuple[str, list[Answer]]:
-    """Return the lake's published version, and its answers for `count` products, evenly spread.
+def expected_answers(lake_path: str, count: int) -> tuple[Export, list[Answer]]:
+    """Return the lake's published build, and its answers for `count` products, evenly spread.
 
     Raises CannotRun when there is no export or it cannot be read.
     """
@@ -33,7 +33,15 @@ def expected_answers(lake_path: str, count: int) -> tuple[str, list[Answer]]:
         for product_id, recommendations in chosen
     ]
     # An empty export still has this answer.
-    return export.version, expected or [answer("no product at all", None, [])]
+    return export, expected or [answer("no product at all", None, [])]
+
+
+def refuse_old_data(export: Export, hours: int) -> None:
+    """Raise Refused when the newest date of the data is older than so many hours."""
+    seconds = data_age(export.newest_ordered_at)
+    if seconds is not None and seconds > hours * 3600:
+        age = data_age_in_words(export.newest_ordered_at)
+        raise Refused(f"{export.version} has {age}, more than {hours}: check the input files")
 
 
 def compare(url: str, version: str, expected: list[Answer], deadline: float) -> None:

@@ -180,6 +180,21 @@ def test_without_a_certificate_http_stays_in_the_vpc(aws: Aws, fresh: Deployment
     assert fresh.outputs("service")["Url"] == f"http://{balancer['DNSName']}"
 
 
+def test_age_alarm_fires_when_old_data_are_served(aws: Aws, deployed: Deployment) -> None:
+    alarm = deployed.alarm("service", "NewestDateAlarm")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 72)
+    assert (alarm["Statistic"], alarm["TreatMissingData"]) == ("Maximum", "ignore")
+    assert alarm["AlarmActions"] == alarm["OKActions"] == [deployed.ids("base")["Alerts"]]
+    group = deployed.ids("service")["LogGroup"]
+    [found] = aws("logs").describe_metric_filters(logGroupName=group)["metricFilters"]
+    [metric] = found["metricTransformations"]
+    assert metric["metricValue"] == "$hours"
+    assert (alarm["Namespace"], alarm["MetricName"]) == (
+        metric["metricNamespace"],
+        metric["metricName"],
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -211,6 +226,7 @@ def test_release_and_size_can_be_changed(aws: Aws, fresh: Deployment) -> None:
         Memory="2048",
         MaximumErrors="5",
         MaximumLatencySeconds="0.1",
+        MaximumNewestDateAgeHours="48",
     )
     task, service = fresh.task_definition("service"), fresh.service("service")
     assert task["containerDefinitions"][0]["image"].endswith(":1.1.0")
@@ -219,6 +235,7 @@ def test_release_and_size_can_be_changed(aws: Aws, fresh: Deployment) -> None:
     assert service["desiredCount"] == 4
     assert fresh.alarm("service", "ErrorsAlarm")["Threshold"] == 5
     assert fresh.alarm("service", "LatencyAlarm")["Threshold"] == 0.1
+    assert fresh.alarm("service", "NewestDateAlarm")["Threshold"] == 48
     changed = {name for name, physical in fresh.ids("service").items() if physical != before[name]}
     assert changed == {"TaskDefinition"}
 

@@ -18,14 +18,14 @@ from starlette.testclient import TestClient
 from bought_together.errors import CannotRun
 from bought_together.export.answers import encode_answers
 from bought_together.export.read import read_export
-from bought_together.export.redis_versions import CURRENT_KEY, PARTS, UNFINISHED_KEPT_SECONDS, key
+from bought_together.export.redis_versions import PARTS, UNFINISHED_KEPT_SECONDS
 from bought_together.export.redis_versions import publish as publish_version
 from bought_together.service.backends import LakeBackend
 from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, kill_when, start
 from tests.support.real_data import real
-from tests.support.service import path_of, publish, running, serving
+from tests.support.service import KEYS, call, path_of, publish, running, serving
 from tests.support.shop import Shop
 from tests.support.valkey import Valkey
 
@@ -52,25 +52,25 @@ def build(shop: Shop, number: int) -> None:
 
 
 def roll_back(shop: Shop, valkey: Valkey, *builds: str) -> None:
-    finished = shop.run("rollback", *builds, REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", *builds, REDIS_URL=valkey.url())
     assert finished.returncode == 0, finished.stderr
 
 
 def current(valkey: Valkey) -> str:
-    return valkey.client().get(CURRENT_KEY)
+    return valkey.client().get(KEYS.current)
 
 
 def assert_whole(valkey: Valkey) -> int:
     """What is current is complete, of one build and stays; what is not goes; returns the build."""
     client = valkey.client()
     published_id = current(valkey)
-    manifest = json.loads(client.get(key(published_id, "manifest")))
-    answers = client.hgetall(key(published_id, "answers"))
+    manifest = json.loads(client.get(KEYS.part(published_id, "manifest")))
+    answers = client.hgetall(KEYS.part(published_id, "answers"))
     assert len(answers) == manifest["products"] >= len(LISTED)
     number = json.loads(answers["11"])["recommendations"][0]["copurchase_count"]
     assert manifest["built_at"].startswith(f"2026-01-{number:02d}T")
     for name in client.scan_iter("*"):
-        stays = name == CURRENT_KEY or name in [key(published_id, part) for part in PARTS]
+        stays = name == KEYS.current or name in [KEYS.part(published_id, part) for part in PARTS]
         assert (client.ttl(name) == -1) == stays, name
     return number
 
@@ -112,7 +112,7 @@ def test_killed_at_any_command_a_whole_version_is_current(
         client = redis.Redis(connection_pool=pool)
         try:
             batches = encode_answers(export)
-            publish_version(client, export, batches, HOUR)
+            publish_version(client, KEYS, export, batches, HOUR)
         except Killed:
             found.append(assert_whole(valkey))
         else:
@@ -152,7 +152,7 @@ def test_what_is_replaced_expires_and_can_be_gone_back_to(shop, valkey):
     for number in (2, 1):
         roll_back(shop, valkey)
         assert assert_whole(valkey) == number
-    finished = shop.run("rollback", REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "nothing to go back to")
     assert assert_whole(valkey) == 1
 
@@ -169,13 +169,14 @@ def test_rolled_back_the_newer_build_can_be_published_again(shop, valkey):
 
 
 def test_what_has_expired_cannot_be_gone_back_to(shop, valkey):
+    ids = []
     for number in (1, 2):
         build(shop, number)
         publish(shop, valkey)
-    previous = json.loads(valkey.client().get(key(current(valkey), "manifest")))["previous"]
-    valkey.client().delete(key(previous, "answers"))
-    finished = shop.run("rollback", REDIS_URL=valkey.url())
-    assert_one_line(finished, 2, "has expired")
+        ids.append(current(valkey))
+    valkey.client().delete(KEYS.part(ids[0], "answers"))
+    finished = call(shop, "rollback", REDIS_URL=valkey.url())
+    assert_one_line(finished, 2, "nothing to go back to")
     assert assert_whole(valkey) == 2
 
 
@@ -183,7 +184,7 @@ def test_the_same_build_again_is_nothing_to_do(shop, valkey):
     build(shop, 1)
     publish(shop, valkey)
     before = current(valkey)
-    finished = shop.run("publish", REDIS_URL=valkey.url())
+    finished = call(shop, "publish", REDIS_URL=valkey.url())
     assert (finished.returncode, "already" in finished.stdout) == (0, True)
     assert current(valkey) == before
 
@@ -192,7 +193,7 @@ def test_the_same_build_again_is_nothing_to_do(shop, valkey):
 def test_the_same_build_again_mends_what_was_lost(shop, valkey, part):
     build(shop, 1)
     publish(shop, valkey)
-    valkey.client().delete(key(current(valkey), part))
+    valkey.client().delete(KEYS.part(current(valkey), part))
     publish(shop, valkey)
     assert assert_whole(valkey) == 1
 
@@ -206,7 +207,7 @@ def test_a_killed_publish_leaves_nothing_for_long(shop, valkey):
         raise Killed
 
     with pytest.raises(Killed):
-        publish_version(valkey.client(), export, killed_after_one(), HOUR)
+        publish_version(valkey.client(), KEYS, export, killed_after_one(), HOUR)
     (left,) = valkey.client().keys("*")
     assert 0 < valkey.client().ttl(left) <= UNFINISHED_KEPT_SECONDS
 
@@ -219,7 +220,7 @@ def test_what_does_not_arrive_whole_is_not_made_current(shop, valkey):
     export = read_export(str(shop.lake))
     batches = [*encode_answers(export), *encode_answers(export)]
     with pytest.raises(CannotRun, match="5 of 10 answers arrived"):
-        publish_version(valkey.client(), export, iter(batches), HOUR)
+        publish_version(valkey.client(), KEYS, export, iter(batches), HOUR)
     assert assert_whole(valkey) == 1
 
 
@@ -245,7 +246,7 @@ def test_redis_that_is_full_keeps_what_it_serves(shop, valkey):
     try:
         rows = [(str(number), 1, "011", "Milk", "M", 1) for number in range(20_000)]
         write_export(shop, rows, LISTED, build=2)
-        finished = shop.run("publish", REDIS_URL=valkey.url())
+        finished = call(shop, "publish", REDIS_URL=valkey.url())
         assert_one_line(finished, 2, "maxmemory", valkey.port)
         assert assert_whole(valkey) == 1
     finally:
@@ -253,16 +254,16 @@ def test_redis_that_is_full_keeps_what_it_serves(shop, valkey):
 
 
 def test_nothing_to_publish_with_is_one_line(shop, valkey):
-    assert_one_line(shop.run("publish"), 2, "REDIS_URL is not set")
-    assert_one_line(shop.run("publish", REDIS_URL=valkey.url()), 2, "make build")
-    assert_one_line(shop.run("publish", REDIS_URL="redis://127.0.0.1:1/0"), 2, "make build")
+    assert_one_line(call(shop, "publish"), 2, "REDIS_URL is not set")
+    assert_one_line(call(shop, "publish", REDIS_URL=valkey.url()), 2, "make build")
+    assert_one_line(call(shop, "publish", REDIS_URL="redis://127.0.0.1:1/0"), 2, "make build")
 
 
 def test_nothing_to_roll_back_is_one_line(shop, valkey):
-    assert_one_line(shop.run("rollback"), 2, "make build")
-    nothing = shop.run("rollback", REDIS_URL=valkey.url())
+    assert_one_line(call(shop, "rollback"), 2, "make build")
+    nothing = call(shop, "rollback", REDIS_URL=valkey.url())
     assert_one_line(nothing, 2, "nothing is published to Redis yet")
-    away = shop.run("rollback", REDIS_URL="redis://127.0.0.1:1/0")
+    away = call(shop, "rollback", REDIS_URL="redis://127.0.0.1:1/0")
     assert_one_line(away, 2, "127.0.0.1:1", "refused")
 
 
@@ -272,7 +273,7 @@ def test_an_older_build_never_replaces_a_newer_one(shop, valkey):
     publish(shop, valkey)
     before = current(valkey)
     build(shop, 1)
-    finished = shop.run("publish", REDIS_URL=valkey.url())
+    finished = call(shop, "publish", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "20260102T", "is newer than 20260101T", "make rollback")
     assert current(valkey) == before and assert_whole(valkey) == 2
 
@@ -286,7 +287,7 @@ def test_a_named_build_is_served_again_back_and_forward(shop, valkey):
     for number in (1, 3, 2):
         roll_back(shop, valkey, names[number - 1])
         assert assert_whole(valkey) == number
-    finished = shop.run("rollback", "20250101T000000Z-0", REDIS_URL=valkey.url())
+    finished = call(shop, "rollback", "20250101T000000Z-0", REDIS_URL=valkey.url())
     assert_one_line(finished, 2, "20250101T000000Z-0 is not in Redis")
 
 
@@ -295,12 +296,12 @@ def test_the_lake_goes_back_and_forward(shop):
         build(shop, number)
     last = shop.published.name
     for number in (2, 1):
-        assert shop.run("rollback").returncode == 0
+        assert call(shop, "rollback").returncode == 0
         assert shop.recommendations()[-1][-1] == number
-    assert_one_line(shop.run("rollback"), 2, shop.lake, "no build before")
-    assert shop.run("rollback", last).returncode == 0
+    assert_one_line(call(shop, "rollback"), 2, shop.lake, "no build before")
+    assert call(shop, "rollback", last).returncode == 0
     assert shop.published.name == last
-    assert_one_line(shop.run("rollback", "20250101T000000Z-0"), 2, "holds no build", last)
+    assert_one_line(call(shop, "rollback", "20250101T000000Z-0"), 2, "holds no build", last)
     assert shop.published.name == last
 
 

@@ -5,17 +5,27 @@ come in as an HTTP server would hand them over, without a network.
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+import pyarrow as pa
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
+from bought_together.errors import CannotRun
+from bought_together.export.answers import CATALOGUE, encode_answers
+from bought_together.export.lookup import names_of, recommendations_of
+from bought_together.export.read import answer, read_export
 from bought_together.service.backends import LakeBackend, Unavailable
+from bought_together.service.catalogue import Catalogue
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
+from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
 from tests.support.service import path_of, serving
 from tests.support.shop import Shop
@@ -115,7 +125,7 @@ def search(client: TestClient, query: str, **options: int) -> list[str]:
     [
         ("011", ["011"]),
         ("0", ["011", "0012"]),  # ids that begin with it; the higher count first
-        ("milk", ["11", "011"]),
+        ("milk", ["011", "11"]),  # the whole name first
         ("MILK skim", ["11"]),
         ("skimmed milk", ["11"]),
         ("creme BRULEE", ["12"]),
@@ -129,6 +139,37 @@ def search(client: TestClient, query: str, **options: int) -> list[str]:
 )
 def test_search_finds_words_in_names_and_ids(client, query, found):
     assert search(client, query) == found
+
+
+def catalogue_of(*products: tuple[str, str, int]) -> Catalogue:
+    rows = [(product_id, name, None, count) for product_id, name, count in products]
+    columns = [
+        pa.array(column, kind.type)
+        for column, kind in zip(zip(*rows, strict=True), CATALOGUE, strict=True)
+    ]
+    return Catalogue(pa.table(columns, schema=CATALOGUE))
+
+
+@pytest.mark.parametrize("query", ["mango", "MANGO", " Mángo "])
+def test_a_whole_name_is_first_then_the_names_that_begin_with_it(query):
+    found = catalogue_of(
+        ("a", "Mango", 1), ("b", "Mango Chunks", 2), ("c", "Dried Mango", 9)
+    ).search(query, 10)
+    assert [row["product_id"] for row in found] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "query", ["\u0301", "\u0301 \u0308", "\u00b4", "\u20dd", "\u093e", "\ufe0f", " \u0301\u3000"]
+)
+def test_combining_marks_alone_find_nothing(query):
+    """Nonspacing, spacing and enclosing ones, and an accent that decomposes to one."""
+    products = (("a", "Mango", 1), ("b", "\u0906\u092e \u093e \u20dd", 1))
+    assert catalogue_of(*products).search(query, 10) == []
+
+
+def test_every_word_of_a_query_counts():
+    catalogue = catalogue_of(("a", "a b c d e f g h", 1), ("b", "a b c d e f g", 9))
+    assert [row["product_id"] for row in catalogue.search("a b c d e f g h", 10)] == ["a"]
 
 
 def test_search_without_a_query_gives_the_highest_counts(client):
@@ -191,6 +232,13 @@ def test_every_answer_has_the_security_headers(client):
         assert_secure(client.get(path))
 
 
+def test_no_other_site_may_frame_a_page(client):
+    assert client.get("/healthz").headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
 def assert_secure(response: Any) -> None:
     for name, value in SECURITY_HEADERS:
         assert response.headers[name.decode()] == value.decode()
@@ -212,7 +260,55 @@ def test_ready_with_the_version_its_age_and_size(client):
     assert ready["version"].startswith("20260101T030000Z-")
     assert ready["built_at"] == "2026-01-01T03:00:00+00:00"
     assert ready["age_seconds"] > 0
+    assert ready["newest_ordered_at"] is ready["data_age_seconds"] is None
     assert ready["products"] == 6
+
+
+def test_the_alarm_on_old_data_reads_their_age_from_the_log(shop, caplog):
+    """CloudWatch compares the fields of a line; `...` stands for any number of them."""
+    caplog.set_level("INFO")
+    write_export(shop, ROWS, LISTED, newest=str(datetime.now(UTC) - timedelta(hours=5.5)))
+    with serving(LakeBackend(str(shop.lake))):
+        pass
+    (line,) = [line for line in caplog.messages if line.startswith("serving")]
+    template = (ROOT / "deploy/cloudformation/service.yaml").read_text()
+    (pattern,) = re.findall(r"FilterPattern: '\[\.\.\., (.+)\]'", template)
+    names = pattern.split(", ")
+    fields = dict(zip(names, line.split()[-len(names) :], strict=True))
+    assert fields["hours"] == "5"
+    for name, value in fields.items():
+        assert " = " not in name or name.split(" = ")[1] == value
+
+
+# As DuckDB writes a timestamp in JSON.
+@pytest.mark.parametrize(
+    "written", ["2025-12-31 20:15:30", "2025-12-31 20:15:30.25", "2025-12-31T21:15:30+01:00"]
+)
+def test_the_age_of_the_data_is_told_beside_the_age_of_the_build(shop, caplog, written):
+    caplog.set_level("INFO")
+    write_export(shop, ROWS, LISTED, newest=written)
+    with serving(LakeBackend(str(shop.lake))) as client:
+        ready = client.get("/readyz").json()
+        metrics = client.get("/metrics").text
+    assert ready["newest_ordered_at"].startswith("2025-12-31T20:15:30")
+    assert ready["data_age_seconds"] - ready["age_seconds"] in (24_269, 24_270)  # 6 h 44 min 30 s
+    found = dict(re.findall(r"^bought_together_(build|data)_age_seconds (.+)$", metrics, re.M))
+    assert float(found["data"]) - float(found["build"]) == pytest.approx(24_270, abs=1)
+    (line,) = [line for line in caplog.messages if line.startswith("serving")]
+    hours = ready["data_age_seconds"] // 3600
+    assert line.endswith(f", newest data 2025-12-31 20:15:30 UTC, {hours} hours old")
+
+
+@pytest.mark.parametrize("written", [None, "", "infinity", "20000-01-01 00:00:00"])
+def test_data_without_a_date_have_no_age(shop, caplog, written):
+    caplog.set_level("INFO")
+    write_export(shop, ROWS, LISTED, newest=written)
+    with serving(LakeBackend(str(shop.lake))) as client:
+        assert client.get("/readyz").json()["data_age_seconds"] is None
+        assert "\nbought_together_data_age_seconds" not in client.get("/metrics").text
+        assert "\nbought_together_build_age_seconds" in client.get("/metrics").text
+    (line,) = [line for line in caplog.messages if line.startswith("serving")]
+    assert line.endswith(", data without dates")
 
 
 def test_table_with_no_rows_is_served(shop):
@@ -310,13 +406,14 @@ class Away:
     def __init__(self, backend: LakeBackend) -> None:
         self.current = self
         self.name, self.built_at = backend.current.name, backend.current.built_at
+        self.newest_ordered_at = None
         self.catalogue = backend.current.catalogue
 
     async def answers(self, product_ids: list[str]) -> list[bytes | None]:
-        raise Unavailable("Redis at redis://host:6379: no answer in time")
+        raise Unavailable("Redis is unavailable")
 
     async def refresh(self) -> None:
-        raise Unavailable("away")
+        raise CannotRun("away")
 
     async def check(self) -> None:
         raise Unavailable("away")
@@ -360,3 +457,21 @@ def test_answers_keep_to_the_openapi_document(client):
             database=None,
             suppress_health_check=list(HealthCheck),
         )(check)()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5_000])
+def test_products_encoded_some_at_a_time_have_their_own_answers(shop, monkeypatch, at_once):
+    write_export(shop, ROWS, LISTED)
+    export = read_export(str(shop.lake))
+    names, expected = names_of(export), recommendations_of(export)
+    monkeypatch.setattr("bought_together.export.answers.PRODUCTS_AT_ONCE", at_once)
+    batches = list(encode_answers(export))
+    assert len(batches) == -(-len(names) // at_once)
+    for batch in batches:
+        for product in batch.to_pylist():
+            product_id, rows = product["product_id"], expected.get(product["product_id"], [])
+            found = orjson.loads(product["answer"])
+            assert found == answer(product_id, names[product_id], rows)
+            assert product["largest_count"] == max(
+                (row["copurchase_count"] for row in rows), default=0
+            )

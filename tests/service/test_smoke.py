@@ -1,21 +1,21 @@
 """The smoke check: it passes on what the lake holds, and can fail on anything else."""
 
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
 
 from bought_together.errors import Refused
-from bought_together.export.redis_versions import CURRENT_KEY, key
 from bought_together.service import smoke
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.processes import assert_one_line, free_port
-from tests.support.service import publish, running
+from tests.support.service import KEYS, call, publish, running
 
 
 def check(shop, service, *arguments, **settings):
-    return shop.run(
-        "smoke", *arguments, SERVICE_URL=f"http://127.0.0.1:{service.port}/", **settings
+    return call(
+        shop, "smoke", *arguments, SERVICE_URL=f"http://127.0.0.1:{service.port}/", **settings
     )
 
 
@@ -31,6 +31,18 @@ def test_a_new_build_is_waited_for(shop):
     assert f": {products} products" in finished.stdout
 
 
+def test_the_age_of_the_data_is_told_and_may_be_limited(shop):
+    write_export(shop, ROWS, LISTED, newest=str(datetime.now(UTC) - timedelta(hours=5.5))[:19])
+    with running(shop) as service:
+        service.wait_for(200)
+        assert check(shop, service, "--max-data-age", 6).stdout.endswith(", 5 hours old\n")
+        refused = check(shop, service, "--max-data-age", 5)
+        assert_one_line(refused, 1, "5 hours old, more than 5")
+        write_export(shop, ROWS, LISTED, build=2)
+        dateless = check(shop, service, "--max-data-age", 5)
+        assert (dateless.returncode, "data without dates" in dateless.stdout) == (0, True)
+
+
 def test_a_service_that_stays_on_another_version_is_told(shop, valkey):
     write_export(shop, ROWS, LISTED)
     publish(shop, valkey)
@@ -44,7 +56,7 @@ def test_an_answer_that_differs_is_told(shop, valkey):
     write_export(shop, ROWS, LISTED)
     publish(shop, valkey)
     client = valkey.client()
-    answers = key(client.get(CURRENT_KEY), "answers")
+    answers = KEYS.part(client.get(KEYS.current), "answers")
     product_id = sorted(client.hkeys(answers))[-1]
     answer = client.hget(answers, product_id)
     client.hset(answers, product_id, answer.replace('"copurchase_count":', '"copurchase_count":1'))
@@ -65,7 +77,7 @@ def test_an_answer_that_differs_is_told(shop, valkey):
 )
 def test_no_service_is_told(shop, url, told):
     write_export(shop, ROWS, LISTED)
-    assert_one_line(shop.run("smoke", "--wait", 0, SERVICE_URL=url), 2, told)
+    assert_one_line(call(shop, "smoke", "--wait", 0, SERVICE_URL=url), 2, told)
 
 
 def test_another_program_is_no_service(shop):
@@ -82,17 +94,17 @@ def test_another_program_is_no_service(shop):
     with HTTPServer(("127.0.0.1", free_port()), Other) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_port}"
-        assert_one_line(shop.run("smoke", "--wait", 0, SERVICE_URL=url), 2, "serves version None")
+        assert_one_line(call(shop, "smoke", "--wait", 0, SERVICE_URL=url), 2, "serves version None")
         other.shutdown()
 
 
 def test_no_lake_is_told(shop):
-    assert_one_line(shop.run("smoke"), 2, "no recommendations at")
+    assert_one_line(call(shop, "smoke"), 2, "no recommendations at")
 
 
 def test_a_lake_without_recommendations_is_asked_for_all_the_same(shop):
     write_export(shop, [], LISTED)
-    away = shop.run("smoke", "--wait", 0, SERVICE_URL="http://127.0.0.1:1")
+    away = call(shop, "smoke", "--wait", 0, SERVICE_URL="http://127.0.0.1:1")
     assert_one_line(away, 2, "does not answer")
     with running(shop) as service:
         assert check(shop, service).returncode == 0

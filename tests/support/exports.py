@@ -57,11 +57,13 @@ def write_build(
     rows: list[tuple[Any, ...]],
     listed: list[tuple[str, str, str]],
     build: int = 1,
+    newest: str | None = None,
     **options: Any,
 ) -> Path:
     """Publish rows of EXPORT and a product list (id, category code, name); returns the folder.
 
-    Builds are a day apart. `options` go to the writer of the recommendations.
+    Builds are a day apart; `newest` is the newest date of the data. `options` go to the writer of
+    the recommendations.
     """
     name = f"202601{build:02d}T030000Z-{build:08x}"
     folder = lake / "published" / name
@@ -79,6 +81,7 @@ def write_build(
         "build": name,
         "run": f"run-{build}",
         "built_at": f"2026-01-{build:02d}T03:00:00+00:00",
+        "newest_ordered_at": newest,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     unfinished = lake / "published.json.new"

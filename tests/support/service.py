@@ -1,6 +1,6 @@
 """The service: as a program on a port of its own, and inside the test's process."""
 
-import asyncio
+import importlib
 import json
 import signal
 import subprocess
@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from anyio.from_thread import start_blocking_portal
+from click.testing import CliRunner
 from starlette.testclient import TestClient
 
+from bought_together.cli import DEFAULT_REDIS_PREFIX
+from bought_together.export.redis_versions import Keys
 from bought_together.service.app import create_app
 from bought_together.service.refreshing import refresh
 from tests.support.processes import PATIENCE, free_port, program, wait_until
-from tests.support.shop import Shop
+from tests.support.shop import SETTINGS, Shop
 from tests.support.valkey import Valkey
+
+KEYS = Keys(DEFAULT_REDIS_PREFIX)
 
 
 def path_of(product_id: str) -> str:
@@ -94,13 +100,32 @@ def running(shop: Shop, **settings: object) -> Iterator[Service]:
         service.process.wait()
 
 
-def publish(shop: Shop, valkey: Valkey, *options: str) -> None:
-    finished = shop.run("publish", *options, REDIS_URL=valkey.url())
+def call(shop: Shop, script: str, *arguments: object, **settings: object) -> Any:
+    """Run scripts/<script>.py as Shop.run does, but in this process, which saves its imports."""
+    main = importlib.import_module(f"scripts.{script}").main
+    unset = dict.fromkeys(SETTINGS)
+    finished = CliRunner().invoke(
+        main, list(map(str, arguments)), env=unset | shop.environment(**settings)
+    )
+    return subprocess.CompletedProcess(script, finished.exit_code, finished.stdout, finished.stderr)
+
+
+def publish(shop: Shop, valkey: Valkey, *options: str, **settings: object) -> str:
+    """Publish the current build to Redis; returns what the program says."""
+    finished = call(shop, "publish", *options, **{"REDIS_URL": valkey.url()} | settings)
     assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 @contextmanager
 def serving(backend: Any) -> Iterator[TestClient]:
-    """A client of the application; the backend was asked for its newest version once."""
-    asyncio.run(refresh(backend, None))
-    yield TestClient(create_app(backend), raise_server_exceptions=False)
+    """A client of the application; the backend was asked for its newest version once.
+
+    All requests share an event loop, as the connections to Redis do.
+    """
+    with start_blocking_portal() as portal:
+        portal.call(refresh, backend, None)
+        client = TestClient(create_app(backend), raise_server_exceptions=False)
+        client.portal = portal
+        yield client
+        portal.call(backend.close)

@@ -34,8 +34,11 @@ SETTINGS = (
     "ALLOW_OLDER_DATA",
     "MAX_BASKET_PRODUCTS",
     "REDIS_URL",
+    "REDIS_PREFIX",
+    "BUILD",
     "HOST",
     "PORT",
+    "ROOT_PATH",
 )
 
 

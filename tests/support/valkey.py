@@ -2,6 +2,8 @@
 
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,36 @@ class Valkey:
         except redis.ConnectionError:
             return False
 
+    def sees(self, nodes: int) -> bool:
+        """Return whether this node finds its cluster of so many nodes complete."""
+        info = self.client().execute_command("CLUSTER", "INFO")
+        text = info if isinstance(info, str) else str(info)
+        return "cluster_state:ok" in text and f"cluster_size:{nodes}" in text
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self.process:
             self.process.send_signal(how)
             self.process.wait(PATIENCE)
+
+
+@contextmanager
+def cluster(folder: Path, nodes: int) -> Iterator[list[Valkey]]:
+    """The nodes of a Redis Cluster without replicas, each with an equal range of the hash slots."""
+    started = []
+    try:
+        for number in range(nodes):
+            home = folder / f"node-{number}"
+            home.mkdir()
+            bus = free_port()
+            node = Valkey(home, "--cluster-enabled", "yes", "--cluster-port", bus)
+            started.append(node)
+            node.start()
+            first, last = 16_384 * number // nodes, 16_384 * (number + 1) // nodes - 1
+            node.client().execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            started[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        for node in started:
+            wait_until(lambda node=node: node.sees(nodes), "the cluster is up")
+        yield started
+    finally:
+        for node in started:
+            node.stop(signal.SIGKILL)

@@ -8,7 +8,7 @@ followScheme();
 prefersDark.addEventListener("change", followScheme);
 
 window.SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#docs",
   deepLinking: true,
   validatorUrl: null,

@@ -7,6 +7,7 @@
   const LIMIT = 8;
 
   const field = document.getElementById("query");
+  const root = field.form.action; // of the service, which may be under a path of the shop
   const list = document.createElement("ul");
   const status = document.createElement("p");
   let addresses = [];
@@ -78,7 +79,7 @@
       status.textContent = "No suggestions";
       return;
     }
-    addresses = products.map(({ product_id }) => `/product?id=${encodeURIComponent(product_id)}`);
+    addresses = products.map(({ product_id }) => `${root}product?id=${encodeURIComponent(product_id)}`);
     list.replaceChildren(...products.map(optionOf));
     list.hidden = false;
     activate(-1);
@@ -93,7 +94,7 @@
     const { signal } = request;
     try {
       const parameters = new URLSearchParams({ query, limit: LIMIT });
-      const response = await fetch(`/v1/products?${parameters}`, { signal });
+      const response = await fetch(`${root}v1/products?${parameters}`, { signal });
       const products = response.ok ? (await response.json()).products : [];
       if (!signal.aborted) show(products);
     } catch {
