@@ -15,7 +15,7 @@ from bought_together.errors import CannotRun
 from bought_together.ingest import record_rules
 from bought_together.ingest.inputs import BOM, InputFile
 from bought_together.ingest.patterns import unreadable
-from bought_together.ingest.record_rules import STRUCTURE, CutOff, cut_off
+from bought_together.ingest.record_rules import STRUCTURE, cut_off
 from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 from bought_together.storage.filesystem import locate, storage_errors
 
@@ -134,7 +134,7 @@ def open_stream(input_file: InputFile, content: bytes | None = None) -> IO[bytes
 
     It is unpacked, recoded from UTF-16, and buffered: s3fs is slow line by line.
     """
-    file = open_bytes(input_file, content)
+    file: Any = open_bytes(input_file, content)
     if input_file.is_gzip:
         file = compr["gzip"](file, mode="rb")
     if input_file.is_utf16:

@@ -117,6 +117,11 @@ def inspect_in(
         )
 
 
+def unpacked(head: bytes) -> bytes:
+    """Return up to HEAD bytes of the text of a .gz file; raises zlib.error."""
+    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
+
+
 def versions_of(
     fs: fsspec.AbstractFileSystem, names: list[tuple[str, str]]
 ) -> list[tuple[int, Hashable]]:

@@ -20,8 +20,9 @@ import pytest
 from bought_together.errors import CannotRun
 from bought_together.ingest import byte_ranges
 from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges, read_lines
-from bought_together.ingest.inputs import find_files, inspect_files
+from bought_together.ingest.inputs import inspect_files
 from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS
+from bought_together.ingest.patterns import find_files
 from bought_together.ingest.run import flatten
 
 BOM = b"\xef\xbb\xbf"
