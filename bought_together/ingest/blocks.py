@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from bought_together.ingest import record_rules
-from bought_together.ingest.line_items import Columns, Flattened, as_columns, assemble, order_ids
+from bought_together.ingest.line_items import (
+    ORDER_ID_OFFSET_BITS,
+    Columns,
+    Flattened,
+    as_columns,
+    assemble,
+    order_ids,
+)
 from bought_together.ingest.record_rules import (
     Basket,
     CutOff,
@@ -73,11 +80,7 @@ def flatten_lines(
     `offset` is where `data` starts in its file, in (decompressed) bytes; `line_number` counts the
     lines of the block before `data`. `fast=False` reads record by record from the start.
     """
-    if isinstance(data, CutOff):
-        flattened = flatten_records([(line_number, offset, data)], file_number)
-        flattened.counts["newlines"] = 1
-        return flattened
-    if fast and data and not data.isspace():
+    if fast and data and not isinstance(data, CutOff) and not data.isspace():
         try:
             return flatten_fast(data, offset, file_number)
         except (NotClean, pa.ArrowInvalid):
@@ -89,7 +92,7 @@ def flatten_lines(
             flattened.add(flatten_lines(data[middle:], offset + middle, file_number, lines_before))
             return flattened
     flattened = flatten_records(numbered_lines(data, offset, line_number), file_number)
-    flattened.counts["newlines"] = data.count(b"\n")
+    flattened.counts["newlines"] = count_newlines(data)
     return flattened
 
 
@@ -126,6 +129,34 @@ def flatten_fast(
         baskets_empty=int(np.count_nonzero(columns.line_counts == 0)),
     )
     return flattened
+
+
+def flatten_joined(blocks: list[tuple[int, int, bytes]]) -> Flattened:
+    """Flatten blocks of several files in one go; `blocks` holds (file number, offset, data).
+
+    A small file takes as long as thousands of records. Raises NotClean or pyarrow.ArrowInvalid when
+    any record needs a closer look.
+    """
+    if any(isinstance(data, CutOff) for _, _, data in blocks):
+        raise NotClean("a line that is too long")
+    if any((offset + len(data)) >> ORDER_ID_OFFSET_BITS for _, offset, data in blocks):
+        raise NotClean("a place that does not fit in an order id")
+    texts = [data if data.endswith(b"\n") else data + b"\n" for _, _, data in blocks]
+    flattened = flatten_fast(b"".join(texts), 0, 0)
+    flattened.counts["newlines"] = sum(count_newlines(data) for _, _, data in blocks)
+    [table] = flattened.line_items
+    starts = np.cumsum([0, *map(len, texts)][:-1])
+    first_ids = [(number << ORDER_ID_OFFSET_BITS) + offset for number, offset, _ in blocks]
+    places = table["order_id"].to_numpy()  # in the joined text
+    block = np.searchsorted(starts, places, side="right") - 1
+    ids = places + (np.array(first_ids) - starts)[block]
+    flattened.line_items = [table.set_column(0, "order_id", pa.array(ids))]
+    return flattened
+
+
+def count_newlines(data: bytes) -> int:
+    """Return the number of lines of a block that end; a CutOff stands for one."""
+    return 1 if isinstance(data, CutOff) else data.count(b"\n")
 
 
 def record_starts(data: bytes) -> np.ndarray:
@@ -204,6 +235,9 @@ def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
 
 def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield (line number in the block, byte offset in the file, line) of each non-blank line."""
+    if isinstance(data, CutOff):
+        yield number, offset, data
+        return
     if data.isspace() and len(data) <= record_rules.LONGEST_RECORD:
         return
     for place, line in enumerate(data.split(b"\n"), start=number):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from fsspec.compression import compr
 
@@ -42,8 +42,7 @@ class ByteRange:
         return self.start == 0 and self.stop == self.file.size
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Whole lines of a file, and where the first one starts, in (decompressed) bytes.
 
     A CutOff instead is the beginning of one line that is too long to be read.

@@ -94,6 +94,10 @@ def kind(fs: AbstractFileSystem, name: str) -> str | None:
         if isinstance(fs, LocalFileSystem):
             return "directory" if stat.S_ISDIR(os.stat(name).st_mode) else "file"
         return fs.info(name)["type"]
+    except PermissionError:
+        if not isinstance(fs, LocalFileSystem):
+            fs.ls(name)  # an object store says why only here: the answer above has no text
+        raise
     except NOT_THERE:
         if isinstance(fs, LocalFileSystem) and os.path.islink(name):
             raise

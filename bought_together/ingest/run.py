@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +12,15 @@ import pyarrow.parquet as pq
 
 from bought_together.dask_tasks import connected, run_tasks
 from bought_together.errors import CannotRun, Refused
-from bought_together.ingest.blocks import flatten_lines, flatten_records
+from bought_together.ingest.blocks import (
+    NotClean,
+    count_newlines,
+    flatten_joined,
+    flatten_lines,
+    flatten_records,
+)
 from bought_together.ingest.byte_ranges import (
+    Block,
     ByteRange,
     array_elements,
     plan_byte_ranges,
@@ -21,7 +28,12 @@ from bought_together.ingest.byte_ranges import (
     read_lines,
     read_together,
 )
-from bought_together.ingest.inputs import check_unchanged, inspect_files, refuse_copies
+from bought_together.ingest.inputs import (
+    InputFile,
+    check_unchanged,
+    inspect_files,
+    refuse_copies,
+)
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.patterns import find_files
 from bought_together.ingest.products import (
@@ -52,6 +64,14 @@ COUNTS = (
     "dates_unreadable",
     "stores_unreadable",
 )
+
+
+class FileBlock(NamedTuple):
+    """A block, its file, and the number of lines before it in its range."""
+
+    file: InputFile
+    lines_before: int
+    block: Block
 
 
 @dataclass
@@ -134,38 +154,27 @@ def flatten_ranges(
     `folder`; a task of a worker."""
     number, ranges = job
     tally = Tally()
-    for index, flattened in enumerate(in_parts(tally_ranges(ranges, tally, block_size, fast))):
+    for index, flattened in enumerate(in_parts(read_ranges(ranges, block_size, fast))):
         name = f"part-{number:05d}-{index:05d}"
         if line_items := [table for table in flattened.line_items if table.num_rows]:
             table = pa.concat_tables(line_items).unify_dictionaries()
             write_part(f"{folder}/line_items/{name}.parquet", table)
         if flattened.rejects:
             tally.reject_parts.append(f"{folder}/rejects/{name}.parquet")
-            table = pa.Table.from_pylist(flattened.rejects, REJECTS)
-            write_part(unnumbered(tally.reject_parts[-1]), table)
+            rows = [{**row, "source": "transactions"} for row in flattened.rejects]
+            write_part(unnumbered(tally.reject_parts[-1]), pa.Table.from_pylist(rows, REJECTS))
+        tally.counts += flattened.counts
+        for row in flattened.rejects:
+            tally.reasons[row["reason"]] += 1
+            first = (row["source_file"], row["line_number"], row["byte_offset"])
+            tally.first_rejects.setdefault(row["reason"], first)
     return tally
 
 
-def tally_ranges(
-    ranges: list[ByteRange], tally: Tally, block_size: int, fast: bool
-) -> Iterator[Flattened]:
-    """Yield the flattened blocks of some ranges, and add their counts to a tally."""
-    for part, content in zip(ranges, read_together(ranges), strict=True):
-        path = part.file.printable_path
-        for flattened in read_range(part, block_size, fast, content):
-            tally.counts += flattened.counts
-            for row in flattened.rejects:
-                row |= {"source": "transactions", "source_file": path}
-                tally.reasons[row["reason"]] += 1
-                first = (path, row["line_number"], row["byte_offset"])
-                tally.first_rejects.setdefault(row["reason"], first)
-            yield flattened
-
-
-def in_parts(blocks: Iterable[Flattened]) -> Iterator[Flattened]:
+def in_parts(flattened_blocks: Iterable[Flattened]) -> Iterator[Flattened]:
     """Join blocks until they take about PART_SIZE bytes."""
     joined, size = Flattened(), 0
-    for flattened in blocks:
+    for flattened in flattened_blocks:
         joined.add(flattened)
         size += sum(table.nbytes for table in flattened.line_items)
         size += sum(len(row["raw_text"]) for row in flattened.rejects)
@@ -175,20 +184,52 @@ def in_parts(blocks: Iterable[Flattened]) -> Iterator[Flattened]:
     yield joined
 
 
-def read_range(
-    part: ByteRange, block_size: int, fast: bool, content: bytes | None = None
-) -> Iterator[Flattened]:
-    """Yield the flattened blocks of a range; line numbers count from the range's start."""
-    input_file = part.file
-    if input_file.is_array:
-        for batch in in_batches(array_elements(input_file, content), block_size):
-            yield flatten_records(batch, input_file.number)
-        return
-    lines_before = 0
-    for block in read_lines(part, block_size, content):
+def read_ranges(ranges: list[ByteRange], block_size: int, fast: bool) -> Iterator[Flattened]:
+    """Yield the flattened blocks of one range or of some small files.
+
+    Rejects name their file; their line numbers count from their range's start.
+    """
+    waiting: list[FileBlock] = []
+    size = 0
+    for part, content in zip(ranges, read_together(ranges), strict=True):
+        if part.file.is_array:
+            for batch in in_batches(array_elements(part.file, content), block_size):
+                yield of_file(flatten_records(batch, part.file.number), part.file)
+            continue
+        lines_before = 0
+        for block in read_lines(part, block_size, content):
+            if waiting and size + len(block.data) > block_size:
+                yield flatten_blocks(waiting, fast)
+                waiting, size = [], 0
+            waiting.append(FileBlock(part.file, lines_before, block))
+            lines_before += count_newlines(block.data)
+            size += len(block.data)
+    if waiting:
+        yield flatten_blocks(waiting, fast)
+
+
+def flatten_blocks(blocks: list[FileBlock], fast: bool) -> Flattened:
+    """Flatten blocks of several files, together where all are clean."""
+    if len(blocks) == 1:
+        [(input_file, lines_before, block)] = blocks
         flattened = flatten_lines(block.data, block.offset, input_file.number, lines_before, fast)
-        lines_before += flattened.counts["newlines"]
-        yield flattened
+        return of_file(flattened, input_file)
+    if fast:
+        try:
+            return flatten_joined([(one.file.number, *one.block) for one in blocks])
+        except (NotClean, pa.ArrowInvalid):
+            pass
+    middle = len(blocks) // 2
+    flattened = flatten_blocks(blocks[:middle], fast)
+    flattened.add(flatten_blocks(blocks[middle:], fast))
+    return flattened
+
+
+def of_file(flattened: Flattened, input_file: InputFile) -> Flattened:
+    """Name the file in each reject."""
+    for row in flattened.rejects:
+        row["source_file"] = input_file.printable_path
+    return flattened
 
 
 def in_batches(
