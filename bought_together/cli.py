@@ -4,6 +4,7 @@ A program imports the rest of the package inside its command: `--help` answers a
 library that cannot be imported ends the program like any other defect.
 """
 
+import io
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,11 +31,26 @@ class Program(click.Command):
     An error that a user cannot fix is a defect, which ends with its call stack.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # A file name or a terminal may know other characters than the other.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:  # click itself prints several lines
+            stop(error.format_message(), CANNOT_RUN)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click ends the program: an option is wrong, or the output's reader is gone
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends the program: the output's reader may be gone
+        except click.ClickException as error:
+            stop(error.format_message(), CANNOT_RUN)
         except Refused as error:
             stop(str(error), REFUSED)
         except CannotRun as error:

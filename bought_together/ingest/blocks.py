@@ -5,6 +5,7 @@ block is halved until only small pieces around the trouble are left. `record_rul
 every reason for a reject, reads those pieces record by record. Both readers give the same rows.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import product
 
@@ -13,13 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from bought_together.ingest.line_items import Columns, Flattened, as_columns, assemble, order_ids
+from bought_together.ingest import record_rules
+from bought_together.ingest.line_items import (
+    ORDER_ID_OFFSET_BITS,
+    Columns,
+    Flattened,
+    as_columns,
+    assemble,
+    order_ids,
+)
 from bought_together.ingest.record_rules import (
     Basket,
+    CutOff,
     RecordRejected,
     TooDeep,
     as_json,
     clean_id,
+    cut_off,
     decode_record,
     read_basket,
 )
@@ -46,6 +57,15 @@ FAST_SCHEMAS = [
     )
     for item, store in product((pa.string(), pa.int64()), repeat=2)
 ]
+# How the reader refuses a number where FAST_SCHEMAS[0] has text.
+NUMBER_AMONG_TEXT = re.compile(
+    r"Column\(/(itemList/\[\]/item|store)\) changed from string to number"
+)
+# A number where an id belongs, in JSON's grammar. In a valid record, `"item"` with both quotes and
+# a colon is (the end of) a name: inside a string its quotes would be escaped.
+NUMERIC_ID = re.compile(
+    rb'("(?:item|store)"[ \t]*:[ \t]*)(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=[ \t\r\n,}])'
+)
 
 
 class NotClean(Exception):
@@ -60,7 +80,7 @@ def flatten_lines(
     `offset` is where `data` starts in its file, in (decompressed) bytes; `line_number` counts the
     lines of the block before `data`. `fast=False` reads record by record from the start.
     """
-    if fast and data:
+    if fast and data and not isinstance(data, CutOff) and not data.isspace():
         try:
             return flatten_fast(data, offset, file_number)
         except (NotClean, pa.ArrowInvalid):
@@ -72,7 +92,7 @@ def flatten_lines(
             flattened.add(flatten_lines(data[middle:], offset + middle, file_number, lines_before))
             return flattened
     flattened = flatten_records(numbered_lines(data, offset, line_number), file_number)
-    flattened.counts["newlines"] = data.count(b"\n")
+    flattened.counts["newlines"] = count_newlines(data)
     return flattened
 
 
@@ -111,12 +131,42 @@ def flatten_fast(
     return flattened
 
 
+def flatten_joined(blocks: list[tuple[int, int, bytes]]) -> Flattened:
+    """Flatten blocks of several files in one go; `blocks` holds (file number, offset, data).
+
+    A small file takes as long as thousands of records. Raises NotClean or pyarrow.ArrowInvalid when
+    any record needs a closer look.
+    """
+    if any(isinstance(data, CutOff) for _, _, data in blocks):
+        raise NotClean("a line that is too long")
+    if any((offset + len(data)) >> ORDER_ID_OFFSET_BITS for _, offset, data in blocks):
+        raise NotClean("a place that does not fit in an order id")
+    texts = [data if data.endswith(b"\n") else data + b"\n" for _, _, data in blocks]
+    flattened = flatten_fast(b"".join(texts), 0, 0)
+    flattened.counts["newlines"] = sum(count_newlines(data) for _, _, data in blocks)
+    [table] = flattened.line_items
+    starts = np.cumsum([0, *map(len, texts)][:-1])
+    first_ids = [(number << ORDER_ID_OFFSET_BITS) + offset for number, offset, _ in blocks]
+    places = table["order_id"].to_numpy()  # in the joined text
+    block = np.searchsorted(starts, places, side="right") - 1
+    ids = places + (np.array(first_ids) - starts)[block]
+    flattened.line_items = [table.set_column(0, "order_id", pa.array(ids))]
+    return flattened
+
+
+def count_newlines(data: bytes) -> int:
+    """Return the number of lines of a block that end; a CutOff stands for one."""
+    return 1 if isinstance(data, CutOff) else data.count(b"\n")
+
+
 def record_starts(data: bytes) -> np.ndarray:
     """Return where each line starts, in bytes; raises NotClean unless every line is `{...}`.
 
     A line break between `}` and `{` always separates two records: the two are never neighbours
     inside a JSON value, and the reader refuses a line break inside a string.
     """
+    if b"\n\n" in data:  # many blank lines would take many times their size here
+        raise NotClean("a blank line")
     characters = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(characters == NEWLINE)
     if len(ends) == 0 or ends[-1] != len(data) - 1:
@@ -126,6 +176,8 @@ def record_starts(data: bytes) -> np.ndarray:
     last = np.where(last == CARRIAGE_RETURN, characters[np.maximum(ends - 2, 0)], last)
     if not ((characters[starts] == OPEN) & (last == CLOSE)).all():
         raise NotClean("a blank line, or a line that is not one object")
+    if (ends - starts).max() > record_rules.LONGEST_RECORD:
+        raise NotClean("a line that is too long")
     return starts
 
 
@@ -137,21 +189,29 @@ def read_json_lines(data: bytes, chunk: int) -> pa.Table:
     text.cast(pa.large_string())  # raises for bytes that are not UTF-8, which the reader accepts
     if b"Inf" in data or b"-NaN" in data:
         raise NotClean("the reader accepts these as numbers, JSON does not")
-    refusal: Exception = NotClean("no schema fits")
+    refusals = []
     for schema in FAST_SCHEMAS:
         try:
-            return pyarrow.json.read_json(
-                pa.BufferReader(buffer),
-                read_options=pyarrow.json.ReadOptions(
-                    use_threads=False, block_size=min(chunk, len(data) + 1)
-                ),
-                parse_options=pyarrow.json.ParseOptions(
-                    explicit_schema=schema, unexpected_field_behavior="ignore"
-                ),
-            )
-        except pa.ArrowInvalid as error:
-            refusal = error
-    raise refusal
+            return read_json(data, schema, chunk)
+        except pa.ArrowInvalid as refusal:
+            refusals.append(refusal)
+    if not NUMBER_AMONG_TEXT.search(str(refusals[0])):
+        raise refusals[-1]
+    # Some ids are numbers and others text, or not integers: quotes make them text as written.
+    quoted = NUMERIC_ID.sub(rb'\1"\2"', data)
+    return read_json(quoted, FAST_SCHEMAS[0], chunk + len(quoted) - len(data))
+
+
+def read_json(data: bytes, schema: pa.Schema, chunk: int) -> pa.Table:
+    return pyarrow.json.read_json(
+        pa.BufferReader(pa.py_buffer(data)),
+        read_options=pyarrow.json.ReadOptions(
+            use_threads=False, block_size=min(chunk, len(data) + 1)
+        ),
+        parse_options=pyarrow.json.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="ignore"
+        ),
+    )
 
 
 def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
@@ -175,8 +235,13 @@ def clean_ids(ids: pa.Array, data: bytes) -> pa.DictionaryArray:
 
 def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield (line number in the block, byte offset in the file, line) of each non-blank line."""
+    if isinstance(data, CutOff):
+        yield number, offset, data
+        return
+    if data.isspace() and len(data) <= record_rules.LONGEST_RECORD:
+        return
     for place, line in enumerate(data.split(b"\n"), start=number):
-        if line.strip():
+        if line.strip() or len(line) > record_rules.LONGEST_RECORD:
             yield place, offset, line
         offset += len(line) + 1
 
@@ -187,13 +252,18 @@ def flatten_records(
     """Flatten records one by one: keep each, or set it aside with a reason.
 
     `records` holds (line number in the block, place in the file, text). A place is a byte offset,
-    or the element number when the file is one JSON array.
+    or the element number when the file is one JSON array. A text that is too long may be a CutOff.
     """
     flattened = Flattened()
     places: list[int] = []
     baskets: list[Basket] = []
     for line_number, place, text in records:
         flattened.counts["records_read"] += 1
+        if isinstance(text, CutOff) or len(text) > record_rules.LONGEST_RECORD:
+            flattened.counts.update(records_rejected=1, records_touched=1)
+            reason = "record: longer than 16 MiB"
+            flattened.rejects.append(reject(line_number, place, reason, cut_off(text)))
+            continue
         try:
             basket = read_basket(decode_record(text))
         except RecordRejected as error:

@@ -1,72 +1,58 @@
-"""Find the input files and detect the kind of each: gzipped or not, JSON lines or one array."""
+"""Inspect the input files: the kind of each, copies among them, and changes while they are read."""
 
+import codecs
+import hashlib
+import os
 import re
+import stat
 import zlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 import fsspec
-from fsspec.core import has_magic
+from fsspec.implementations.local import LocalFileSystem
 
-from bought_together.errors import CannotRun, describe
-from bought_together.storage.filesystem import full_name, is_object_store, locate, storage_errors
+from bought_together.errors import CannotRun
+from bought_together.ingest.patterns import printable_path, unreadable
+from bought_together.storage.filesystem import is_object_store, locate, storage_errors
 
 HEAD = 1 << 16
 FILES_AT_ONCE = 200
-BOM = b"\xef\xbb\xbf"
+REQUESTS_AT_ONCE = 32
+BOM = codecs.BOM_UTF8
+UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file. `number` is its place in the run's list of files."""
+    """One input file.
+
+    `number` is its place in the run's list of files; `version` changes when the file does. Files
+    with one `fingerprint` and size begin alike; it is None for a file without any record.
+    """
 
     number: int
     path: str
     size: int
     is_gzip: bool
     is_array: bool
+    is_utf16: bool = False
+    version: Hashable = None
+    fingerprint: bytes | None = None
 
+    @property
+    def is_one_stream(self) -> bool:
+        """Return whether the file can only be read from its start."""
+        return self.is_gzip or self.is_array or self.is_utf16
 
-def find_files(patterns: str, what: str) -> list[str]:
-    """Return the files that comma-separated paths and globs name, in order, each once.
-
-    `what` is the setting's name, for messages. A path that exists is not read as a glob. Raises
-    CannotRun for a folder, a missing or unreadable file, or a glob that matches no file.
-    """
-    paths: dict[str, None] = {}
-    for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        try:
-            paths.update((path, None) for path in find_matches(pattern, what))
-        except storage_errors() as error:
-            raise unreadable(pattern, error) from error
-    if not paths:
-        raise CannotRun(f"{what} is empty: name at least one file")
-    return list(paths)
-
-
-def find_matches(pattern: str, what: str) -> list[str]:
-    """Return the files that one path or glob names, sorted; raises as `find_files` does."""
-    fs, path = locate(pattern)
-    if fs.isdir(path):
-        raise CannotRun(f"{what} {pattern} is a folder: name its files, for example {pattern}/*")
-    if fs.exists(path):
-        found = [path]
-    elif has_magic(pattern):
-        matches = sorted(fs.glob(path, detail=True).items())
-        found = [match for match, info in matches if not is_folder(fs, match, info)]
-    else:
-        raise CannotRun(f"{what} {pattern} does not exist")
-    if not found:
-        raise CannotRun(f"{what} {pattern} matches no file")
-    return [full_name(fs, match) for match in found]
-
-
-def is_folder(fs: fsspec.AbstractFileSystem, name: str, info: dict[str, Any]) -> bool:
-    """Return whether a match is a folder or a link to one."""
-    return info["type"] == "directory" or (bool(info.get("islink")) and fs.isdir(name))
+    @property
+    def printable_path(self) -> str:
+        return printable_path(self.path)
 
 
 def inspect_files(paths: list[str]) -> list[InputFile]:
@@ -92,41 +78,126 @@ def inspect_in(
     fs: fsspec.AbstractFileSystem, files: list[tuple[int, str, str]]
 ) -> Iterator[InputFile]:
     """Yield the files of one file system; `files` holds (number, path, name there)."""
-    names = [name for _, _, name in files]
-    try:
-        sizes = fs.sizes(names)
-    except storage_errors():
-        sizes = [size_of(fs, path, name) for _, path, name in files]  # finds the one that fails
+    versions = versions_of(fs, [(path, name) for _, path, name in files])
     # An empty object has no range to ask for; a file may contain more than its size says (/proc).
     asked = [
         name
-        for (_, path, name), size in zip(files, sizes, strict=True)
+        for (_, path, name), (size, _) in zip(files, versions, strict=True)
         if size or not is_object_store(path)
     ]
     begins = dict(zip(asked, fs.cat_ranges(asked, 0, HEAD), strict=True))
-    for (number, path, name), size in zip(files, sizes, strict=True):
+    for (number, path, name), (size, version) in zip(files, versions, strict=True):
         head = begins.get(name, b"")
         if isinstance(head, Exception):
             raise unreadable(path, head) from head
+        if head and not size:
+            raise CannotRun(f"cannot read {printable_path(path)}: it has content but no size")
         is_gzip = head.startswith(GZIP_MAGIC)
         try:
-            text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head) if is_gzip else head
+            text = (
+                zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD) if is_gzip else head
+            )
         except zlib.error as error:
             raise unreadable(path, error) from error
-        yield InputFile(number, path, size, is_gzip, is_array(text))
+        if text.startswith(UTF32_BOMS):
+            raise CannotRun(f"{printable_path(path)} is UTF-32: save it as UTF-8")
+        is_utf16 = text.startswith(UTF16_BOMS)
+        if is_utf16:
+            text = text.decode("utf-16", "ignore").encode("utf-8", "ignore")
+        has_records = size > HEAD or text.removeprefix(BOM).strip(b" \t\r\n[]") != b""
+        yield InputFile(
+            number,
+            path,
+            size,
+            is_gzip,
+            is_array(text),
+            is_utf16,
+            version,
+            hashlib.blake2b(head).digest() if has_records else None,
+        )
 
 
-def size_of(fs: fsspec.AbstractFileSystem, path: str, name: str) -> int:
+def unpacked(head: bytes) -> bytes:
+    """Return up to HEAD bytes of the text of a .gz file; raises zlib.error."""
+    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
+
+
+def versions_of(
+    fs: fsspec.AbstractFileSystem, names: list[tuple[str, str]]
+) -> list[tuple[int, Hashable]]:
+    """Return (size, version) of each file; `names` holds (path, name there).
+
+    Raises CannotRun for what is missing, unreadable or no file.
+    """
+
+    def look(path_and_name: tuple[str, str]) -> tuple[int, Hashable]:
+        path, name = path_and_name
+        try:
+            if isinstance(fs, LocalFileSystem):
+                status = os.stat(name)
+                if not stat.S_ISREG(status.st_mode):
+                    raise CannotRun(f"cannot read {printable_path(path)}: it is not a regular file")
+                return status.st_size, (status.st_size, status.st_mtime_ns, status.st_ino)
+            info = fs.info(name)
+            return info["size"], (info["size"], info.get("ETag"))
+        except storage_errors() as error:
+            raise unreadable(path, error) from error
+
+    if isinstance(fs, LocalFileSystem):
+        return list(map(look, names))
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+        return list(pool.map(look, names))
+
+
+def check_unchanged(input_files: list[InputFile]) -> None:
+    """Raise CannotRun when a file is not what it was when it was inspected."""
+    file_systems: dict[fsspec.AbstractFileSystem, list[tuple[InputFile, str]]] = defaultdict(list)
+    for input_file in input_files:
+        fs, name = locate(input_file.path)
+        file_systems[fs].append((input_file, name))
+    for fs, files in file_systems.items():
+        versions = versions_of(fs, [(input_file.path, name) for input_file, name in files])
+        for (input_file, _), (_, version) in zip(files, versions, strict=True):
+            if version != input_file.version:
+                raise CannotRun(
+                    f"{input_file.printable_path} changed while it was read:"
+                    " run again when it is complete"
+                )
+
+
+def refuse_copies(input_files: list[InputFile], what: str) -> None:
+    """Raise CannotRun when two files have the same content, which would count twice.
+
+    Only files that are equally long and begin alike are read to their ends.
+    """
+    alike = defaultdict(list)
+    for input_file in input_files:
+        if input_file.fingerprint is not None:
+            alike[input_file.size, input_file.fingerprint].append(input_file)
+    for (size, _), files in alike.items():
+        if len(files) == 1:
+            continue
+        contents: dict[bytes, InputFile] = {}
+        for input_file in files:
+            content = b"" if size <= HEAD else digest(input_file)
+            first = contents.setdefault(content, input_file)
+            if first is not input_file:
+                raise CannotRun(
+                    f"{what} name {first.printable_path} and {input_file.printable_path},"
+                    " which have the same content: leave one out"
+                )
+
+
+def digest(input_file: InputFile) -> bytes:
+    """Return a digest of a file's bytes; raises CannotRun when it cannot be read."""
+    fs, name = locate(input_file.path)
     try:
-        return fs.size(name)
+        with fs.open(name, "rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
     except storage_errors() as error:
-        raise unreadable(path, error) from error
+        raise unreadable(input_file.path, error) from error
 
 
 def is_array(head: bytes) -> bool:
     """Return whether a file that begins with `head` is one JSON array of objects."""
     return re.match(rb"\s*\[\s*(\{|\]\s*\Z)", head.removeprefix(BOM)) is not None
-
-
-def unreadable(path: str, error: BaseException) -> CannotRun:
-    return CannotRun(f"cannot read {path}: {describe(error)}")

@@ -8,9 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from bought_together.ingest.byte_ranges import open_stream
-from bought_together.ingest.inputs import BOM, inspect_files, unreadable
-from bought_together.ingest.record_rules import CONTROL_CHARACTER, clean_id
+from bought_together.errors import CannotRun, Refused
+from bought_together.ingest import record_rules
+from bought_together.ingest.byte_ranges import CHARACTERS_READ, open_stream, stream_blocks
+from bought_together.ingest.inputs import InputFile, check_unchanged, inspect_files, refuse_copies
+from bought_together.ingest.patterns import unreadable
+from bought_together.ingest.record_rules import CONTROL_CHARACTER, CutOff, clean_id
 from bought_together.ingest.reject_rows import REJECTS, reject
 from bought_together.storage.filesystem import storage_errors
 
@@ -18,6 +21,9 @@ PRODUCTS = pa.schema(
     [("product_id", pa.string()), ("category_code", pa.string()), ("product_name", pa.string())]
 )
 COLUMN_COUNT = len(PRODUCTS)
+# More lines that are not UTF-8, or a larger share of the lines, are no accident.
+FEW_BROKEN_LINES = 10
+FEW_BROKEN_SHARE = 0.1
 # The first field of a header line, ignoring case.
 HEADER = re.compile(r"(item|item[ _]id|product[ _]id|sku)", re.IGNORECASE)
 
@@ -29,30 +35,79 @@ class ProductRejected(ValueError):
 def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
     """Return the products (PRODUCTS, each id once), the rejects (REJECTS) and the counts.
 
-    The first line with an id wins. Raises CannotRun when a file cannot be read.
+    The first line with an id wins. Raises CannotRun when a file cannot be read, and Refused when it
+    is in a one-byte encoding.
     """
     products: dict[str, tuple[str, str]] = {}
     rejects: list[dict[str, Any]] = []
     counts: Counter[str] = Counter(lines_read=0, lines_rejected=0, products=0)
-    for path in paths:
-        for number, offset, line in product_lines(path):
-            counts["lines_read"] += 1
+    input_files = inspect_files(paths)
+    refuse_copies(input_files, "PRODUCTS")
+    for input_file in input_files:
+        path = input_file.printable_path
+        encodings: Counter[str] = Counter()
+        for number, offset, line in product_lines(input_file):
+            encodings[encoding(line)] += 1
             try:
                 product_id, category_code, product_name = read_product(line)
                 if product_id in products:
                     raise ProductRejected("product: duplicate id")
                 products[product_id] = (category_code, product_name)
             except ProductRejected as error:
-                counts["lines_rejected"] += 1
                 row = reject(number + 1, offset, str(error), line)
                 rejects.append({**row, "source": "products", "source_file": path})
-    counts["products"] = len(products)
+        counts["lines_read"] += encodings.total()
+        check_encoding(path, encodings)
+    check_unchanged(input_files)
+    counts.update(lines_rejected=len(rejects), products=len(products))
     columns = {
         "product_id": list(products),
         "category_code": [category_code for category_code, _ in products.values()],
         "product_name": [product_name for _, product_name in products.values()],
     }
     return pa.table(columns, PRODUCTS), pa.Table.from_pylist(rejects, REJECTS), counts
+
+
+def encoding(line: bytes) -> str:
+    """Return "ascii", "utf-8", or "other" for bytes that are not UTF-8."""
+    if line.isascii():
+        return "ascii"
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "other"
+    return "utf-8"
+
+
+def check_encoding(path: str, encodings: Counter[str]) -> None:
+    """Raise Refused for a file in a one-byte encoding; `encodings` counts its lines.
+
+    Few broken lines, or fewer than there are with UTF-8 beyond ASCII, are rejects like others.
+    """
+    broken, lines = encodings["other"], encodings.total()
+    few = max(1, min(FEW_BROKEN_LINES, lines * FEW_BROKEN_SHARE))
+    if broken > few and broken > encodings["utf-8"]:
+        raise Refused(
+            f"PRODUCTS {path} is not UTF-8: {broken:,} of {lines:,} lines look like Windows-1252 or"
+            " another one-byte encoding; nothing was published; save it as UTF-8, for example with"
+            " `iconv -f WINDOWS-1252 -t UTF-8`"
+        )
+
+
+def check_products(manifest: dict[str, Any], rejects_path: str) -> None:
+    """Raise Refused when every line of the product list is rejected, CannotRun when it has none."""
+    counts = manifest["counts"]["products"]
+    if counts["products"]:
+        return
+    nothing = "PRODUCTS contain no usable product"
+    needed = "each line needs three tab-separated columns: product id, category code and name"
+    if not counts["lines_rejected"]:
+        raise CannotRun(f"{nothing} and no line with text; {needed}")
+    raise Refused(
+        f"{nothing}: {counts['lines_rejected']:,} of {counts['lines_read']:,} lines are rejected;"
+        f" {needed}; nothing was published; the rejects are in {rejects_path}",
+        manifest,
+    )
 
 
 def summarise_products(rejects: pa.Table) -> list[dict[str, Any]]:
@@ -63,18 +118,27 @@ def summarise_products(rejects: pa.Table) -> list[dict[str, Any]]:
     return list(reasons.values())
 
 
-def product_lines(path: str) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line number, byte offset, line) of each non-blank line after the header."""
-    offset = 0
+def product_lines(input_file: InputFile) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (line number, byte offset, line) of each non-blank line after the header.
+
+    The number counts from 0. A line that is too long is a CutOff.
+    """
+    number = 0
     try:
-        with open_stream(inspect_files([path])[0]) as file:
-            for number, line in enumerate(file):
-                text = line.removeprefix(BOM) if number == 0 else line
-                if text.strip(b" \r\n") and not (number == 0 and is_header(text)):
-                    yield number, offset, text.rstrip(b"\n").removesuffix(b"\r")
-                offset += len(line)
-    except storage_errors(EOFError, zlib.error) as error:
-        raise unreadable(path, error) from error
+        with open_stream(input_file) as file:
+            for block in stream_blocks(file, CHARACTERS_READ):
+                if isinstance(block.data, CutOff):
+                    yield number, block.offset, block.data
+                    number += 1
+                    continue
+                offset = block.offset
+                for line in block.data.removesuffix(b"\n").split(b"\n"):
+                    if line.strip(b" \r") and not (number == 0 and is_header(line)):
+                        yield number, offset, line.removesuffix(b"\r")
+                    number += 1
+                    offset += len(line) + 1
+    except storage_errors(EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise unreadable(input_file.path, error) from error
 
 
 def is_header(line: bytes) -> bool:
@@ -84,6 +148,8 @@ def is_header(line: bytes) -> bool:
 
 def read_product(line: bytes) -> tuple[str, str, str]:
     """Return (product id, category code, product name); raises ProductRejected."""
+    if isinstance(line, CutOff) or len(line) > record_rules.LONGEST_RECORD:
+        raise ProductRejected("product: longer than 16 MiB")
     try:
         fields = line.decode().split("\t")
     except UnicodeDecodeError:
@@ -95,9 +161,9 @@ def read_product(line: bytes) -> tuple[str, str, str]:
         product_id = clean_id(fields[0])
     except ValueError as error:
         raise ProductRejected(f"product: id {error}") from None
-    return product_id, printable(fields[1]), printable(fields[2])
+    return product_id, clean_text(fields[1]), clean_text(fields[2])
 
 
-def printable(text: str) -> str:
-    """Return the text with each control character replaced by a space."""
-    return CONTROL_CHARACTER.sub(" ", text)
+def clean_text(text: str) -> str:
+    """Return the text with each control character replaced by a space, and trimmed."""
+    return CONTROL_CHARACTER.sub(" ", text).strip()

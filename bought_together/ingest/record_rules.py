@@ -10,11 +10,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
+
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode category Cc
 # No real record nests deeper, and the standard library's decoder can always go this deep.
 DEEPEST = 200
 # The tokens that make up JSON's structure; a string that does not end in the text is `open_string`.
 STRUCTURE = re.compile(r'[][{},]|"[^"\\]*(?:\\.[^"\\]*)*(?:"|(?P<open_string>\\?\Z))', re.DOTALL)
+# In bytes; a basket of 20,000 products takes 400 KB. Decoding a record takes ten times its size.
+LONGEST_RECORD = 1 << 24
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -24,6 +28,10 @@ class Number(str):
 
 class Constant(Number):
     """NaN, Infinity or -Infinity, which are not JSON but which some programs write."""
+
+
+class CutOff(bytes):
+    """The beginning of a record longer than LONGEST_RECORD; the rest of it was skipped."""
 
 
 class RecordRejected(ValueError):
@@ -58,6 +66,11 @@ class Basket:
 def decoder() -> json.JSONDecoder:
     """Return a JSON decoder that keeps numbers as text: no rounding, no limit of size."""
     return json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Constant)
+
+
+def cut_off(text: bytes) -> CutOff:
+    """Return the beginning of a record that is too long, as much as a reject shows of it."""
+    return CutOff(text[: min(RAW_TEXT_LIMIT, LONGEST_RECORD)])
 
 
 def clean_id(text: str) -> str:

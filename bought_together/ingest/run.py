@@ -1,11 +1,10 @@
 """Flatten the transactions and the product list into a new run of the lake."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,16 +12,36 @@ import pyarrow.parquet as pq
 
 from bought_together.dask_tasks import connected, run_tasks
 from bought_together.errors import CannotRun, Refused
-from bought_together.ingest.blocks import flatten_lines, flatten_records
+from bought_together.ingest.blocks import (
+    NotClean,
+    count_newlines,
+    flatten_joined,
+    flatten_lines,
+    flatten_records,
+)
 from bought_together.ingest.byte_ranges import (
+    Block,
     ByteRange,
     array_elements,
     plan_byte_ranges,
+    plan_tasks,
     read_lines,
+    read_together,
 )
-from bought_together.ingest.inputs import find_files, inspect_files
+from bought_together.ingest.inputs import (
+    InputFile,
+    check_unchanged,
+    inspect_files,
+    refuse_copies,
+)
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
-from bought_together.ingest.products import PRODUCTS, read_products, summarise_products
+from bought_together.ingest.patterns import find_files
+from bought_together.ingest.products import (
+    PRODUCTS,
+    check_products,
+    read_products,
+    summarise_products,
+)
 from bought_together.ingest.reject_rows import REJECTS
 from bought_together.storage.filesystem import full_path, locate
 from bought_together.storage.lake import make_current, make_folders, new_run, run_path, write_part
@@ -30,6 +49,8 @@ from bought_together.storage.lake import make_current, make_folders, new_run, ru
 RUN_SCHEMAS = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
 BLOCK_SIZE = 32 << 20
 ARRAY_ELEMENTS_A_PART = 1 << 16
+# In bytes of memory: small files that unpack to more are written in several parts.
+PART_SIZE = 64 << 20
 COUNTS = (
     "records_read",
     "records_kept",
@@ -45,13 +66,24 @@ COUNTS = (
 )
 
 
+class FileBlock(NamedTuple):
+    """A block, its file, and the number of lines before it in its range."""
+
+    file: InputFile
+    lines_before: int
+    block: Block
+
+
 @dataclass
 class Tally:
-    """The counts of one task; `first_rejects` holds (line number in the range, place) by reason."""
+    """The counts of one task.
+
+    `first_rejects` holds (file, line number in the range, place) by reason.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    first_rejects: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    first_rejects: dict[str, tuple[str, int | None, int]] = field(default_factory=dict)
     reject_parts: list[str] = field(default_factory=list)
 
 
@@ -68,27 +100,31 @@ def flatten(
     """Flatten the inputs into a run of the lake, make it current, and return its manifest.
 
     `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is nothing to
-    flatten, and Refused when more than `max_reject_fraction` of the records are rejected or have a
-    rejected line. The lake's current run then stays the same.
+    flatten or a file changes meanwhile, and Refused when more than `max_reject_fraction` of the
+    records are rejected or have a rejected line, or no product is usable. The lake's current run
+    then stays the same.
     """
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
     input_files = inspect_files(paths)
-    ranges = plan_byte_ranges(input_files, block_size)
+    refuse_copies(input_files, "TRANSACTIONS")
+    jobs = plan_tasks(plan_byte_ranges(input_files, block_size), block_size)
     run = new_run()
     folder = run_path(full_path(lake_path), run)
     make_folders(folder, tuple(RUN_SCHEMAS))
     product_table, product_rejects, product_counts = read_products(product_paths)
     with connected(scheduler, workers) as client:
-        task = partial(flatten_range, folder=folder, block_size=block_size, fast=fast)
-        tallies = run_tasks(task, list(enumerate(ranges)), client)
-        lines_before = count_lines_before(ranges, tallies)
+        task = partial(flatten_ranges, folder=folder, block_size=block_size, fast=fast)
+        tallies = run_tasks(task, list(enumerate(jobs)), client)
+        # A task that reads several files reads each from its first line, as its first range says.
+        lines_before = count_lines_before([ranges[0] for ranges in jobs], tallies)
         reject_parts = [
             (part, before)
             for tally, before in zip(tallies, lines_before, strict=True)
             for part in tally.reject_parts
         ]
         run_tasks(number_rejects, reject_parts, client)
+    check_unchanged(input_files)
     write_part(f"{folder}/products/part-00000.parquet", product_table)
     # An empty part makes sure that the table exists and has its schema.
     write_part(f"{folder}/line_items/part-empty.parquet", LINE_ITEMS.empty_table())
@@ -96,53 +132,119 @@ def flatten(
     manifest = {
         "run": run,
         "files": [
-            {"number": input_file.number, "path": input_file.path, "bytes": input_file.size}
+            {
+                "number": input_file.number,
+                "path": input_file.printable_path,
+                "bytes": input_file.size,
+            }
             for input_file in input_files
         ],
         "counts": {"transactions": total(tallies), "products": dict(product_counts)},
-        "rejects": summarise(ranges, tallies, lines_before) + summarise_products(product_rejects),
+        "rejects": summarise(tallies, lines_before) + summarise_products(product_rejects),
     }
     check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/rejects")
     make_current(lake_path, run, manifest)
     return manifest
 
 
-def flatten_range(job: tuple[int, ByteRange], *, folder: str, block_size: int, fast: bool) -> Tally:
-    """Write the line items and rejects of one range to the run in `folder`; a task of a worker."""
-    number, part = job
+def flatten_ranges(
+    job: tuple[int, list[ByteRange]], *, folder: str, block_size: int, fast: bool
+) -> Tally:
+    """Write the line items and rejects of one range, or of some small files, to the run in
+    `folder`; a task of a worker."""
+    number, ranges = job
     tally = Tally()
-    for index, flattened in enumerate(read_range(part, block_size, fast)):
+    for index, flattened in enumerate(in_parts(read_ranges(ranges, block_size, fast))):
         name = f"part-{number:05d}-{index:05d}"
         if line_items := [table for table in flattened.line_items if table.num_rows]:
             table = pa.concat_tables(line_items).unify_dictionaries()
             write_part(f"{folder}/line_items/{name}.parquet", table)
         if flattened.rejects:
-            rows = [
-                {**row, "source": "transactions", "source_file": part.file.path}
-                for row in flattened.rejects
-            ]
             tally.reject_parts.append(f"{folder}/rejects/{name}.parquet")
+            rows = [{**row, "source": "transactions"} for row in flattened.rejects]
             write_part(unnumbered(tally.reject_parts[-1]), pa.Table.from_pylist(rows, REJECTS))
         tally.counts += flattened.counts
         for row in flattened.rejects:
             tally.reasons[row["reason"]] += 1
-            tally.first_rejects.setdefault(row["reason"], (row["line_number"], row["byte_offset"]))
+            first = (row["source_file"], row["line_number"], row["byte_offset"])
+            tally.first_rejects.setdefault(row["reason"], first)
     return tally
 
 
-def read_range(part: ByteRange, block_size: int, fast: bool) -> Iterator[Flattened]:
-    """Yield the flattened blocks of a range; line numbers count from the range's start."""
-    input_file = part.file
-    if input_file.is_array:
-        elements = array_elements(input_file)
-        while batch := [(None, *element) for element in islice(elements, ARRAY_ELEMENTS_A_PART)]:
-            yield flatten_records(batch, input_file.number)
-        return
-    lines_before = 0
-    for block in read_lines(part, block_size):
+def in_parts(flattened_blocks: Iterable[Flattened]) -> Iterator[Flattened]:
+    """Join blocks until they take about PART_SIZE bytes."""
+    joined, size = Flattened(), 0
+    for flattened in flattened_blocks:
+        joined.add(flattened)
+        size += sum(table.nbytes for table in flattened.line_items)
+        size += sum(len(row["raw_text"]) for row in flattened.rejects)
+        if size >= PART_SIZE:
+            yield joined
+            joined, size = Flattened(), 0
+    yield joined
+
+
+def read_ranges(ranges: list[ByteRange], block_size: int, fast: bool) -> Iterator[Flattened]:
+    """Yield the flattened blocks of one range or of some small files.
+
+    Rejects name their file; their line numbers count from their range's start.
+    """
+    waiting: list[FileBlock] = []
+    size = 0
+    for part, content in zip(ranges, read_together(ranges), strict=True):
+        if part.file.is_array:
+            for batch in in_batches(array_elements(part.file, content), block_size):
+                yield of_file(flatten_records(batch, part.file.number), part.file)
+            continue
+        lines_before = 0
+        for block in read_lines(part, block_size, content):
+            if waiting and size + len(block.data) > block_size:
+                yield flatten_blocks(waiting, fast)
+                waiting, size = [], 0
+            waiting.append(FileBlock(part.file, lines_before, block))
+            lines_before += count_newlines(block.data)
+            size += len(block.data)
+    if waiting:
+        yield flatten_blocks(waiting, fast)
+
+
+def flatten_blocks(blocks: list[FileBlock], fast: bool) -> Flattened:
+    """Flatten blocks of several files, together where all are clean."""
+    if len(blocks) == 1:
+        [(input_file, lines_before, block)] = blocks
         flattened = flatten_lines(block.data, block.offset, input_file.number, lines_before, fast)
-        lines_before += flattened.counts["newlines"]
-        yield flattened
+        return of_file(flattened, input_file)
+    if fast:
+        try:
+            return flatten_joined([(one.file.number, *one.block) for one in blocks])
+        except (NotClean, pa.ArrowInvalid):
+            pass
+    middle = len(blocks) // 2
+    flattened = flatten_blocks(blocks[:middle], fast)
+    flattened.add(flatten_blocks(blocks[middle:], fast))
+    return flattened
+
+
+def of_file(flattened: Flattened, input_file: InputFile) -> Flattened:
+    """Name the file in each reject."""
+    for row in flattened.rejects:
+        row["source_file"] = input_file.printable_path
+    return flattened
+
+
+def in_batches(
+    elements: Iterable[tuple[int, bytes]], block_size: int
+) -> Iterator[list[tuple[None, int, bytes]]]:
+    """Yield lists of up to ARRAY_ELEMENTS_A_PART elements or about `block_size` bytes."""
+    batch: list[tuple[None, int, bytes]] = []
+    size = 0
+    for number, text in elements:
+        batch.append((None, number, text))
+        size += len(text)
+        if len(batch) >= ARRAY_ELEMENTS_A_PART or size >= block_size:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def unnumbered(part: str) -> str:
@@ -183,18 +285,16 @@ def total(tallies: list[Tally]) -> dict[str, int]:
     return {name: counts[name] for name in COUNTS}
 
 
-def summarise(
-    ranges: list[ByteRange], tallies: list[Tally], lines_before: list[int]
-) -> list[dict[str, Any]]:
+def summarise(tallies: list[Tally], lines_before: list[int]) -> list[dict[str, Any]]:
     """Return the number of rejects and the place of the first one, for each reason."""
     reasons: dict[str, dict[str, Any]] = {}
-    for part, tally, before in zip(ranges, tallies, lines_before, strict=True):
+    for tally, before in zip(tallies, lines_before, strict=True):
         for reason, count in tally.reasons.items():
-            line, place = tally.first_rejects[reason]
+            path, line, place = tally.first_rejects[reason]
             first = {
                 "reason": reason,
                 "rejects": 0,
-                "source_file": part.file.path,
+                "source_file": path,
                 "line_number": None if line is None else before + line + 1,
                 "byte_offset": place,
             }
@@ -217,7 +317,4 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: st
         )
     if not counts["records_kept"]:
         raise CannotRun("TRANSACTIONS contain no usable record")
-    if not manifest["counts"]["products"]["products"]:
-        raise CannotRun(
-            "PRODUCTS contain no usable product: each needs three tab-separated columns"
-        )
+    check_products(manifest, rejects_path)

@@ -29,7 +29,7 @@ from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges
 from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.record_rules import CONTROL_CHARACTER
-from bought_together.ingest.run import Tally, count_lines_before, read_range
+from bought_together.ingest.run import Tally, count_lines_before, read_ranges
 
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True)
 slowly = settings(thoroughly, max_examples=100)
@@ -307,13 +307,14 @@ def stored(data: bytes) -> str:
 def read_in_blocks(source: InputFile, block_size: int) -> tuple[Any, ...]:
     """Read a file as the tasks of a run do, its line numbers put together as a run does."""
     ranges = plan_byte_ranges([source], block_size)
-    parts = [list(read_range(part, block_size, fast=True)) for part in ranges]
+    parts = [list(read_ranges([part], block_size, fast=True)) for part in ranges]
     tallies = [Tally(counts(part)) for part in parts]
     flattened = []
     for part, before in zip(parts, count_lines_before(ranges, tallies), strict=True):
         for one in part:
             for row in one.rejects:
                 row["line_number"] += before
+                assert row.pop("source_file") == source.path
         flattened += part
     return outcome(*flattened)
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from bought_together.errors import CannotRun
+from bought_together.errors import CannotRun, Refused
+from bought_together.ingest import products as products_module
+from bought_together.ingest import record_rules
 from bought_together.ingest.products import read_products
 from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 from bought_together.ingest.run import flatten
+from tests.support.processes import assert_one_line
 
 BOM = b"\xef\xbb\xbf"
 EMPTY_ID = "product: id is empty"
@@ -58,7 +61,10 @@ KEPT = {
     "backslashes": ("P\\1\tC1\t\\N \\t", ("P\\1", "C1", "\\N \\t")),
     "commas": ("P1,2\tC1\tMilk, whole", ("P1,2", "C1", "Milk, whole")),
     "accents-and-emoji": ("É1\tC1\tCrème brûlée 🍮", ("É1", "C1", "Crème brûlée 🍮")),
-    "control-characters": ("P1\tC\x01\x7f1\tMi\x00lk\x85", ("P1", "C  1", "Mi lk ")),
+    "control-characters": ("P1\tC\x01\x7f1\tMi\x00lk\x85", ("P1", "C  1", "Mi lk")),
+    "padded-name-and-category": ("P1\t C1\u00a0\t\u2003Milk  ", ("P1", "C1", "Milk")),
+    "white-space-alone": ("P1\t \u00a0\t\u2003", ("P1", "", "")),
+    "padded-with-control-characters": ("P1\t\x00C1\t\x1f Milk\x0b", ("P1", "C1", "Milk")),
     "carriage-return-inside": ("P1\tC1\tMi\rlk", ("P1", "C1", "Mi lk")),
     "line-separator-inside": ("P1\tC1\tMi\u2028lk", ("P1", "C1", "Mi\u2028lk")),
     "case-of-id": ("p1\tC1\tMilk", ("p1", "C1", "Milk")),
@@ -221,40 +227,63 @@ def test_a_broken_gz_list_cannot_be_run(tmp_path, data):
 
 RECORD = {"itemList": [{"item": "P1"}, {"item": "P2"}]}
 UNUSABLE = {
-    "empty": b"",
-    "blank": b"\r\n \n",
-    "header-alone": b"sku\tcategory\tname\n",
-    "bom-alone": BOM,
     "space-separated": b"ITEM_CODE_1 M0001   Item 1 Description\n" * 3,
     "tabs-alone": b"\t\t\n",
     "not-utf8": b"P1\tC1\tCaf\xe9\n",
 }
 
 
-@pytest.mark.parametrize("text", UNUSABLE.values(), ids=UNUSABLE)
-def test_a_list_without_a_product_publishes_nothing(shop, text):
+EMPTY = {
+    "empty": b"",
+    "blank": b"\r\n \n",
+    "header-alone": b"sku\tcategory\tname\n",
+    "bom-alone": BOM,
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        *(pytest.param(Refused, text, id=name) for name, text in UNUSABLE.items()),
+        *(pytest.param(CannotRun, text, id=name) for name, text in EMPTY.items()),
+    ],
+)
+def test_a_list_without_a_product_publishes_nothing(shop, error, text):
     shop.write_records([RECORD])
     shop.products.write_bytes(text)
-    with pytest.raises(CannotRun, match="PRODUCTS contain no usable product"):
+    with pytest.raises(error, match="PRODUCTS contain no usable product"):
         flatten(str(shop.transactions), str(shop.products), str(shop.lake))
     assert not (shop.lake / "current.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "status", "message"),
     [
-        pytest.param(None, r"PRODUCTS \S+products\.txt does not exist", id="missing"),
+        pytest.param(None, 2, r"PRODUCTS \S+products\.txt does not exist", id="missing"),
+        pytest.param(b"", 2, "PRODUCTS contain no usable product and no line", id="empty"),
         pytest.param(
-            UNUSABLE["space-separated"], "PRODUCTS contain no usable product.*tab", id="no-tabs"
+            UNUSABLE["space-separated"],
+            1,
+            "PRODUCTS contain no usable product: 3 of 3 lines are rejected.*tab",
+            id="no-tabs",
         ),
         pytest.param(
             gzip.compress(b"P1\tC1\tMilk\n")[:-10],
+            2,
             "PRODUCTS contain no usable|cannot read",
             id="gz",
         ),
+        pytest.param(
+            b"P1\tC\tCaf\xe9\nP2\tC\tCr\xe8me\nP3\tC\tTea\n",
+            1,
+            "products.txt is not UTF-8: 2 of 3 lines look like Windows-1252.*iconv",
+            id="one-byte-encoding",
+        ),
     ],
 )
-def test_the_program_says_what_is_wrong_in_one_line_and_leaves_the_lake(shop, text, message):
+def test_the_program_says_what_is_wrong_in_one_line_and_leaves_the_lake(
+    shop, text, status, message
+):
     shop.write([["P1", "P2"]], ["P1", "P2"])
     flatten(str(shop.transactions), str(shop.products), str(shop.lake))
     before = (shop.lake / "current.json").read_bytes()
@@ -262,7 +291,7 @@ def test_the_program_says_what_is_wrong_in_one_line_and_leaves_the_lake(shop, te
     if text is not None:
         shop.products.write_bytes(text)
     finished = shop.run("flatten")
-    assert finished.returncode == 2
+    assert finished.returncode == status
     assert re.fullmatch(rf"error: [^\n]*({message})[^\n]*\n", finished.stderr)
     assert (shop.lake / "current.json").read_bytes() == before
 
@@ -284,3 +313,85 @@ def test_rejected_product_lines_are_reported_and_stop_nothing(shop):
         {"product_id": "P1", "category_code": "C1", "product_name": "Milk"}
     ]
     assert shop.table("rejects").num_rows == 5
+
+
+def test_a_list_without_a_product_prints_the_reasons(shop):
+    shop.write_records([RECORD])
+    shop.products.write_bytes(UNUSABLE["space-separated"] + b"\tC\tTea\n")
+    finished = shop.run("flatten")
+    assert_one_line(finished, 1, "4 of 4 lines are rejected", f"{shop.lake}/runs/")
+    assert f"3 x {columns('no tab')}, first at {shop.products}:1\n" in finished.stdout
+    assert f"1 x {EMPTY_ID}, first at {shop.products}:4\n" in finished.stdout
+
+
+@pytest.mark.parametrize("text_encoding", ["latin-1", "cp1252", "iso8859-15", "cp850"])
+def test_a_list_in_a_one_byte_encoding_is_refused_as_that(tmp_path, text_encoding):
+    text = "".join(f"P{n}\tC\t{'Crème' if n % 4 == 0 else 'Tea'}\n" for n in range(40))
+    with pytest.raises(Refused, match="is not UTF-8: 10 of 40 lines look like") as refused:
+        read(tmp_path, text.encode(text_encoding))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "utf8", "ascii_lines", "is_refused"),
+    [
+        (1, 0, 1, False),
+        (2, 0, 1, True),
+        (2, 2, 0, False),
+        (3, 2, 0, True),
+        (10, 0, 990, False),
+        (11, 0, 9990, True),
+        (11, 11, 0, False),
+    ],
+)
+def test_a_few_broken_lines_are_no_encoding(tmp_path, broken, utf8, ascii_lines, is_refused):
+    text = b"".join(b"B%d\tC\tCr\xe8me\n" % n for n in range(broken))
+    text += "".join(f"U{n}\tC\tCrème\n" for n in range(utf8)).encode()
+    text += b"".join(b"A%d\tC\tTea\n" % n for n in range(ascii_lines))
+    if is_refused:
+        with pytest.raises(Refused):
+            read(tmp_path, text)
+    else:
+        kept, rejected = read(tmp_path, text)
+        assert (len(kept), len(rejected)) == (utf8 + ascii_lines, broken)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("text_encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf16_reads_like_one_in_utf8(tmp_path, text_encoding, packed):
+    text = "\ufeffSKU\tCategory\tName\r\nP1\tC1\tCrème brûlée 🍮\r\nÉ2\r\nP3\tC1\tTea\r\n"
+    data = text.encode(text_encoding)
+    kept, rejected = read(tmp_path, gzip.compress(data) if packed else data)
+    assert kept == [("P1", "C1", "Crème brûlée 🍮"), ("P3", "C1", "Tea")]
+    assert rejected == [(3, columns("no tab"), "É2")]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param("\ufeffP1\tC\tTea\n".encode("utf-16-le")[:-1], "cannot read", id="cut-off"),
+        pytest.param("\ufeffP1\tC\tTea\n".encode("utf-32-le"), "is UTF-32", id="utf-32"),
+    ],
+)
+def test_a_list_in_broken_utf16_cannot_be_run(tmp_path, data, message):
+    with pytest.raises(CannotRun, match=message):
+        read(tmp_path, data)
+
+
+def test_half_a_surrogate_pair_in_utf16_spoils_one_line(tmp_path):
+    text = "\ufeffP1\tC\t\ud83d\nP2\tC\tTea\n"
+    kept, rejected = read(tmp_path, text.encode("utf-16-le", "surrogatepass"))
+    assert kept == [("P2", "C", "Tea")]
+    assert [(number, reason) for number, reason, _ in rejected] == [(1, NOT_UTF8)]
+
+
+def test_a_line_without_an_end_is_skipped_in_flat_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_rules, "LONGEST_RECORD", 100)
+    monkeypatch.setattr(products_module, "CHARACTERS_READ", 64)
+    text = "A\tC\tFirst\n" + "x" * 1000 + "\nB\tC\tTea\nrubbish\n"
+    kept, rejected = read(tmp_path, text)
+    assert kept == [("A", "C", "First"), ("B", "C", "Tea")]
+    assert rejected == [
+        (2, "product: longer than 16 MiB", "x" * 100),
+        (4, columns("no tab"), "rubbish"),
+    ]

@@ -7,10 +7,13 @@ order id leads back to the record in its file.
 
 import gzip
 import hashlib
+import importlib
 import json
 import os
 import re
+import shutil
 import socket
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,13 @@ from typing import Any
 import pytest
 
 from bought_together.errors import CannotRun
-from bought_together.ingest import byte_ranges
+from bought_together.ingest import byte_ranges, inputs
 from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges, read_lines
-from bought_together.ingest.inputs import find_files, inspect_files
+from bought_together.ingest.inputs import inspect_files
 from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS
+from bought_together.ingest.patterns import find_files
 from bought_together.ingest.run import flatten
+from tests.support.processes import assert_one_line
 
 BOM = b"\xef\xbb\xbf"
 SAMPLE = [
@@ -95,7 +100,7 @@ def test_a_file_is_read_whatever_its_name_and_compression(shop, name, data, time
 
 
 def test_files_are_named_by_commas_and_globs_in_order_and_each_counts_once(tmp_path, monkeypatch):
-    for name in ("b.txt", "a.txt", "c[1].txt", "d.gz", "e,f.gz"):
+    for name in ("b.txt", "a.txt", "c[1].txt", "d.gz", "e,f.gz", "sales, january.txt"):
         (tmp_path / name).write_bytes(TEXT)
     (tmp_path / "sub.txt").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -105,11 +110,306 @@ def test_files_are_named_by_commas_and_globs_in_order_and_each_counts_once(tmp_p
 
     assert names("b.txt,a.txt") == ["b.txt", "a.txt"]
     assert names(" b.txt , a.txt ,") == ["b.txt", "a.txt"]
-    assert names("*.txt") == ["a.txt", "b.txt", "c[1].txt"]
-    assert names("d.gz,*.txt,?.txt") == ["d.gz", "a.txt", "b.txt", "c[1].txt"]
+    assert names("*.txt") == ["a.txt", "b.txt", "c[1].txt", "sales, january.txt"]
+    assert names("d.gz,?.txt,?[[]?].txt") == ["d.gz", "a.txt", "b.txt", "c[1].txt"]
+    assert names("sales, january.txt") == ["sales, january.txt"]
+    assert names("a.txt, sales, january.txt ,e,f.gz, b.txt") == [
+        "a.txt",
+        "sales, january.txt",
+        "e,f.gz",
+        "b.txt",
+    ]
     assert names("c[1].txt") == ["c[1].txt"]
     assert names("e*.gz") == ["e,f.gz"]
     assert names(f"b.txt,{tmp_path}/b.txt,./b.txt,b.*") == ["b.txt"]
+
+
+def found(folder: Path, pattern: str) -> list[str]:
+    """Return the files that a pattern finds in a folder, relative to it."""
+    paths = find_files(f"{folder}/{pattern}", "FILES")
+    return [os.path.relpath(path, folder) for path in paths]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Folders with hidden, linked and looping entries; each file has a content of its own."""
+    root = tmp_path / "tree"
+    files = ["a.txt", ".b.txt", "1/t.txt", "1/.t.txt", ".2/t.txt", "3/in/t.txt", "3/u.csv"]
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "t.txt").write_text("outside")
+    (root / "linked").symlink_to(outside)
+    (root / "3" / "up").symlink_to(root)
+    return root
+
+
+PATTERNS = {
+    "*.txt": ["a.txt"],
+    ".*.txt": [".b.txt"],
+    "[.]b.txt": None,
+    "?b.txt": None,
+    "[!x]*.txt": ["a.txt"],
+    "[^x]*.txt": ["a.txt"],
+    "[^a]*.txt": None,
+    "*/t.txt": ["1/t.txt", "linked/t.txt"],
+    ".*/t.txt": [".2/t.txt"],
+    "*/.t.txt": ["1/.t.txt"],
+    "*/*/t.txt": ["3/in/t.txt", "3/up/1/t.txt"][:1],
+    "**/t.txt": ["1/t.txt", "3/in/t.txt", "linked/t.txt"],
+    "**": ["1/t.txt", "3/in/t.txt", "3/u.csv", "a.txt", "linked/t.txt"],
+    "**/*.csv": ["3/u.csv"],
+    "3/**/in/*": ["3/in/t.txt"],
+    "[13]/*": ["1/t.txt", "3/u.csv"],
+}
+
+
+@pytest.mark.parametrize(("pattern", "files"), PATTERNS.items(), ids=PATTERNS)
+def test_a_pattern_finds_what_a_shell_finds(tree, pattern, files):
+    if files is None:
+        with pytest.raises(CannotRun, match="matches no file"):
+            found(tree, pattern)
+    else:
+        assert {(tree / name).resolve() for name in found(tree, pattern)} >= {
+            (tree / name).resolve() for name in files
+        }
+        assert found(tree, pattern) == files
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*.txt",
+        "[.]b.txt",
+        "?b.txt",
+        "[!x]*.txt",
+        "*/t.txt",
+        ".*.txt",
+        "*/.t.txt",
+        "[13]/*",
+        "*/*/*",
+    ],
+)
+def test_bash_agrees(tree, pattern):
+    listed = subprocess.run(
+        ["bash", "-O", "nullglob", "-c", f"printf '%s\\0' {pattern}"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = [name for name in listed.stdout.split("\0") if name and (tree / name).is_file()]
+    files = {(tree / name).resolve() for name in names}
+    try:
+        assert {(tree / name).resolve() for name in found(tree, pattern)} == files
+    except CannotRun:
+        assert not files
+
+
+def test_a_link_and_a_hard_link_are_one_file(tmp_path):
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    (tmp_path / "b.txt").hardlink_to(tmp_path / "a.txt")
+    (tmp_path / "c.txt").symlink_to("a.txt")
+    assert found(tmp_path, "*.txt") == ["a.txt"]
+    assert found(tmp_path, f"c.txt,{tmp_path}/*") == ["c.txt"]
+
+
+def refusing(folder: Path) -> Any:
+    """Return an os.scandir that may not read a folder; root may read all."""
+    scandir = os.scandir
+
+    def scan(path: Any = ".") -> Any:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    return scan
+
+
+@pytest.mark.parametrize("pattern", ["*/*.txt", "**/t.txt", "**", "1/*", "*/*/t.txt"])
+def test_a_folder_that_cannot_be_read_stops_a_pattern(tree, monkeypatch, pattern):
+    monkeypatch.setattr(os, "scandir", refusing(tree / "1"))
+    with pytest.raises(CannotRun, match=r"^cannot read .*tree/1: Permission denied$"):
+        found(tree, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["*/t.txt", "1/t.txt", "**/t.txt"])
+def test_a_file_that_cannot_be_reached_stops_a_pattern(tree, monkeypatch, pattern):
+    look = os.stat
+
+    def stat(path: Any, **settings: Any) -> os.stat_result:
+        if str(path).endswith("/1/t.txt"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **settings)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(CannotRun, match=r"^cannot read .*1/t.txt: Permission denied$"):
+        found(tree, pattern)
+
+
+@pytest.mark.parametrize(
+    ("link", "pattern"),
+    [
+        ("t.txt", "*.txt"),
+        ("t.txt", "t.txt"),
+        ("1/t2.txt", "*/t2.txt"),
+        ("4", "*/t.txt"),
+        ("4", "**"),
+    ],
+)
+@pytest.mark.parametrize("target", ["gone", "loop"])
+def test_a_link_that_leads_nowhere_stops_a_pattern(tree, link, pattern, target):
+    (tree / link).symlink_to(tree / link if target == "loop" else "gone")
+    with pytest.raises(CannotRun, match=f"^cannot read .*tree/{link}: "):
+        found(tree, pattern)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(CannotRun, match=r"^cannot read .*pipe\.txt: it is not a regular file"):
+        inspect_files(find_files(f"{tmp_path}/*", "FILES"))
+
+
+LONG = b"".join(b'{"itemList": [{"item": "ITEM_%d"}]}\n' % number for number in range(5000))
+COPIES = {
+    "copy": {"a.txt": TEXT, "b.txt": TEXT},
+    "copy-in-a-folder": {"1/a.txt": TEXT, "2/a.txt": TEXT},
+    "long": {"a.txt": LONG, "b.txt": LONG},
+    "gz": {"a.gz": gzip.compress(LONG, mtime=0), "b.gz": gzip.compress(LONG, mtime=0)},
+    "third": {"a.txt": TEXT, "b.txt": LONG, "c.txt": LONG},
+    "plain-and-gz": {"a.txt": TEXT, "a.txt.gz": gzip.compress(TEXT)},
+    "plain-and-gz-of-other-content": {"a.txt": TEXT, "a.txt.gz": gzip.compress(LONG)},
+    "plain-and-GZ": {"a.txt": TEXT, "a.txt.GZ": gzip.compress(TEXT)},
+}
+
+
+@pytest.mark.parametrize("files", COPIES.values(), ids=COPIES)
+def test_copies_are_refused_in_one_line_that_names_both(shop, files):
+    shop.write_products(["ITEM_1\tC\tName"])
+    for name, data in files.items():
+        path = shop.folder / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    finished = shop.run("flatten", TRANSACTIONS=shop.folder / "in" / "**")
+    assert_one_line(finished, 2, *(shop.folder / "in" / name for name in list(files)[-2:]))
+    assert not (shop.lake / "current.json").exists()
+
+
+@pytest.mark.parametrize("setting", ["TRANSACTIONS", "PRODUCTS"])
+def test_copies_are_refused_for_each_setting(shop, setting):
+    shop.write([["1", "2"]], ["1", "2"])
+    path = shop.products if setting == "PRODUCTS" else shop.transactions
+    (shop.folder / "copy").write_bytes(path.read_bytes())
+    finished = shop.run("flatten", **{setting: f"{path},{shop.folder}/copy"})
+    assert_one_line(finished, 2, f"error: {setting} name ", path, "copy")
+
+
+def test_files_that_differ_in_one_byte_or_have_no_record_are_no_copies(shop):
+    files = {
+        "a.txt": LONG + b'{"itemList": [{"item": "X"}]}\n',
+        "b.txt": LONG + b'{"itemList": [{"item": "Y"}]}\n',
+        "c.txt": b"",
+        "d.txt": b"",
+        "e.json": b"[]\n",
+        "f.json": b"[]\n",
+        "g.gz": gzip.compress(b"\n", mtime=0),
+        "h.gz": gzip.compress(b"\n", mtime=0),
+    }
+    for name, data in files.items():
+        (shop.folder / name).write_bytes(data)
+    counts = flatten_shop(shop, ",".join(str(shop.folder / name) for name in files))
+    assert counts["records_kept"] == 10_002
+
+
+@pytest.mark.parametrize("kind", ["longer", "rewritten", "replaced", "gone"])
+@pytest.mark.parametrize("which", ["transactions", "products"])
+def test_a_file_that_changes_while_it_is_read_stops_the_run(shop, monkeypatch, kind, which):
+    flatten_shop(shop, shop.write([["ITEM_1"]], ["ITEM_1"]))
+    before = (shop.lake / "current.json").read_bytes()
+    path = getattr(shop, which)
+    module, name = {
+        "transactions": ("run", "read_lines"),
+        "products": ("products", "stream_blocks"),
+    }[which]
+    read = getattr(importlib.import_module(f"bought_together.ingest.{module}"), name)
+
+    def change_and_read(*arguments: Any) -> Any:
+        data, times = path.read_bytes(), path.stat()
+        yield from read(*arguments)
+        if kind in ("replaced", "gone"):
+            path.unlink()
+        if kind != "gone":
+            path.write_bytes(data * 2 if kind == "longer" else data)
+        if kind == "replaced":
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+            os.link(path, shop.folder / "other")
+            shutil.copy2(path, shop.folder / "new")
+            os.replace(shop.folder / "new", path)
+        if kind == "rewritten":
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+
+    monkeypatch.setattr(f"bought_together.ingest.{module}.{name}", change_and_read)
+    message = "cannot read .*" if kind == "gone" else "changed while it was read: run again"
+    with pytest.raises(CannotRun, match=message):
+        flatten_shop(shop)
+    assert (shop.lake / "current.json").read_bytes() == before
+
+
+def test_no_file_is_lost_where_many_are_asked_for_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "FILES_AT_ONCE", 3)
+    paths = [tmp_path / f"{number}.txt" for number in range(10)]
+    for number, path in enumerate(paths):
+        path.write_bytes(LINES[0] * (number + 1))
+    files = inspect_files([str(path) for path in paths])
+    assert [(file.number, file.path, file.size) for file in files] == [
+        (number, str(path), len(LINES[0]) * (number + 1)) for number, path in enumerate(paths)
+    ]
+
+
+UNDECODABLE = b"caf\xe9.txt"
+
+
+def test_a_file_name_that_is_not_utf8_ends_no_run(shop):
+    path = os.fsencode(shop.folder) + b"/" + UNDECODABLE
+    with open(path, "wb") as file:
+        file.write(TEXT * 100 + b"null\n")
+    with open(os.fsencode(shop.folder) + b"/pr\xf6.txt", "wb") as file:
+        file.write(b"ITEM_1\tC\tName\nrubbish\n")
+    for settings in ({}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        finished = shop.run(
+            "flatten",
+            TRANSACTIONS=os.fsdecode(path),
+            PRODUCTS=f"{shop.folder}/pr*.txt",
+            **settings,
+        )
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert r"caf\xe9.txt:801" in finished.stdout
+        assert r"pr\xf6.txt:2" in finished.stdout
+        assert shop.manifest()["files"][0]["path"].endswith(r"caf\xe9.txt")
+        rejects = shop.table("rejects").to_pylist()
+        assert sorted(Path(row["source_file"]).name for row in rejects) == [
+            r"caf\xe9.txt",
+            r"pr\xf6.txt",
+        ]
+    os.unlink(path)
+    shop.write_products(["ITEM_1\tC\tName"])
+    finished = shop.run("flatten", TRANSACTIONS=os.fsdecode(path), PYTHONIOENCODING="ascii")
+    assert_one_line(finished, 2, r"caf\xe9.txt does not exist")
+
+
+def test_a_terminal_that_knows_only_ascii_ends_no_run(shop):
+    shop.write_products(["ITEM_1\tC\tName"])
+    path = shop.folder / "transações.txt"
+    path.write_bytes(TEXT * 100 + b"null\n")
+    finished = shop.run("flatten", TRANSACTIONS=path, PYTHONIOENCODING="ascii")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert re.search(r"transa(çõ|\\xe7\\xf5)es.txt:801", finished.stdout)
+    path.unlink()
+    finished = shop.run("flatten", TRANSACTIONS=path, PYTHONIOENCODING="ascii")
+    assert_one_line(finished, 2, "es.txt does not exist")
 
 
 @pytest.mark.parametrize(
