@@ -1,6 +1,7 @@
 """The views behind source('lake', …): through them DuckDB reads one run of the lake.
 
-    lake.mounted_run              the run's id; without a run, reading it raises a one-line error
+    lake.mounted_run              the run's id, and the start of the newest build before this one;
+                                  without a run, reading it raises a one-line error
     lake.line_items, products, rejects
     lake.mounted_count            the folder of the run's counted pairs; an error without them
     lake.product_keys, basket_sizes, product_pairs
@@ -12,9 +13,11 @@ import glob
 
 import duckdb
 
+from bought_together.storage.builds import newest_build
 from bought_together.storage.duckdb_s3 import literal
 from bought_together.storage.filesystem import full_path, is_object_store
-from bought_together.storage.lake import COUNT_POINTER, read_current, read_json, run_path
+from bought_together.storage.lake import COUNT_POINTER, read_current, run_path
+from bought_together.storage.pointers import read_json
 
 RUN_TABLES = ("line_items", "products", "rejects")
 COUNT_TABLES = ("product_keys", "basket_sizes", "product_pairs")
@@ -28,8 +31,14 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
         missing = f"no lake at {lake_path}: run `python scripts/flatten.py` or `make build` first"
         create_view(connection, "mounted_run", f"select error({literal(missing)})::varchar as run")
         return
+    newest = newest_build(lake_path)
+    newest_built_at = literal(newest["built_at"]) if newest else "null"
     run = run_path(full_path(lake_path), current["run"])
-    create_view(connection, "mounted_run", f"select {literal(current['run'])} as run")
+    create_view(
+        connection,
+        "mounted_run",
+        f"select {literal(current['run'])} as run, {newest_built_at} as newest_built_at",
+    )
     mount_tables(connection, run, RUN_TABLES)
     counted = read_json(f"{run}/{COUNT_POINTER}")
     if counted is None:
