@@ -28,6 +28,7 @@ import duckdb
 import pyarrow as pa
 
 from bought_together.dask_tasks import connected, resources, run_tasks
+from bought_together.dbt_build import check_seeds
 from bought_together.errors import CannotRun
 from bought_together.pairs.baskets import BASKET_SIZES, PURCHASES, key_baskets, read_baskets
 from bought_together.pairs.counting import PRODUCT_PAIRS, KeyRange, count_ranges, merge_range
@@ -86,6 +87,7 @@ def count_pairs(
     there is no run, too little memory, or a count might not fit. The pointer then stays at the
     count before, if any.
     """
+    check_seeds(project)
     if (current := read_current(lake_path)) is None:
         raise CannotRun(f"no lake at {lake_path}: run `python scripts/flatten.py` first")
     run = run_path(full_path(lake_path), current["run"])
