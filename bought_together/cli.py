@@ -5,9 +5,11 @@ library that cannot be imported ends the program like any other defect.
 """
 
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -18,6 +20,7 @@ REFUSED = 1  # the data was read and refused
 CANNOT_RUN = 2  # something is missing, unreadable, unreachable or full
 DEFECT = 70  # of the program; Python's own status 1 would mean that the data was refused
 INTERRUPTED = 130  # by Ctrl-C, as in shells; click's own status would be 1
+READER_GONE = 141  # the output's, as in shells; click's own status would be 1
 
 DEFAULT_LAKE = "data/lake"
 DEFAULT_REDIS_PREFIX = "bought-together"
@@ -45,10 +48,14 @@ class Program(click.Command):
             stop(error.format_message(), CANNOT_RUN)
 
     def invoke(self, ctx: click.Context) -> Any:
+        open_closed_streams()
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click ends the program: the output's reader may be gone
+        except (click.exceptions.Exit, click.Abort):
+            raise  # click ends the program
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still flushes
+            sys.exit(READER_GONE)
         except click.ClickException as error:
             stop(error.format_message(), CANNOT_RUN)
         except Refused as error:
@@ -57,11 +64,20 @@ class Program(click.Command):
             stop(str(error), CANNOT_RUN)
         except storage_errors() as error:
             stop(describe(error), CANNOT_RUN)
+        except MemoryError:
+            stop("not enough memory", CANNOT_RUN)
         except KeyboardInterrupt:
             stop("interrupted", INTERRUPTED)
         except Exception:
             traceback.print_exc()
             sys.exit(DEFECT)
+
+
+def open_closed_streams() -> None:
+    """Let output to a closed stream go nowhere; the next file opened would take its place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (open to the end)
 
 
 def stop(message: str, status: int) -> NoReturn:

@@ -12,13 +12,12 @@ from operator import call
 from typing import Any, NamedTuple
 
 import dask
-import duckdb
 from dask.diagnostics import ProgressBar
 from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
 
 import bought_together
 from bought_together.errors import CannotRun, describe
+from bought_together.storage.warehouse import current_memory_limit, duckdb_limits
 
 SCHEDULER_SECONDS = 8
 WORKER_SECONDS = 30
@@ -171,7 +170,4 @@ def resources(client: Any) -> Resources:
 
 def local_memory() -> int:
     """Return DuckDB's memory limit in bytes: DUCKDB_MEMORY_LIMIT, or 80 % of the container's."""
-    limit = os.environ.get("DUCKDB_MEMORY_LIMIT")
-    with duckdb.connect(config={"memory_limit": limit} if limit else {}) as connection:
-        ((used,),) = connection.sql("select current_setting('memory_limit')").fetchall()
-        return parse_bytes(used)
+    return current_memory_limit(duckdb_limits(os.environ).get("memory_limit"))

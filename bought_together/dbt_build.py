@@ -3,8 +3,8 @@
 dbt takes more than a second to import, so only the functions that run it import it.
 """
 
+import csv
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import duckdb
+import yaml
 
-from bought_together.errors import CannotRun, Refused
+from bought_together.errors import CannotRun, Refused, describe
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
-
-# dbt-duckdb names the database after the file, unquoted, and ends its path at ? or #.
-UNUSABLE = re.compile(r"[?#]|['\"][^/]*$")
 
 
 class DbtEvents:
@@ -43,10 +41,36 @@ class DbtEvents:
             click.echo("\r\033[K", nl=False, err=True)
 
 
-def check_warehouse_path(path: str) -> None:
-    """Raise CannotRun when dbt cannot name a database after the file."""
-    if UNUSABLE.search(path):
-        raise CannotRun(f"DUCKDB_PATH {path}: dbt accepts no ? or #, and no quote in the name")
+def check_seeds(project: Path) -> None:
+    """Raise CannotRun, which names the file, when a seed cannot be read as it is declared.
+
+    dbt would name no file, read a row of too many values differently than DuckDB, or keep the
+    columns of a mistyped header in the warehouse.
+    """
+    folder = project / "seeds"
+    for declared in yaml.safe_load((folder / "_seeds.yml").read_text())["seeds"]:
+        path = folder / f"{declared['name']}.csv"
+        columns = [column["name"] for column in declared["columns"]]
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                rows = csv.reader(file, strict=True)
+                header = next(rows, [])
+                if header != columns:
+                    raise CannotRun(f"the seed {path} must begin with the line {','.join(columns)}")
+                for row in rows:
+                    if row and len(row) != len(columns):
+                        raise CannotRun(
+                            f"the seed {path} has {len(row)} values in line {rows.line_num},"
+                            f" not {len(columns)}"
+                        )
+                    if any("\0" in value for value in row):
+                        raise CannotRun(f"the seed {path} has a NUL in line {rows.line_num}")
+        except UnicodeDecodeError as error:
+            raise CannotRun(f"the seed {path} is not UTF-8: {error.reason}") from error
+        except csv.Error as error:
+            raise CannotRun(f"the seed {path}, line {rows.line_num}: {error}") from error
+        except OSError as error:
+            raise CannotRun(f"cannot read the seed {describe(error)}") from error
 
 
 def remove_empty_warehouse(path: str) -> None:

@@ -42,12 +42,13 @@
             'message': result.message
         }}) -%}
     {%- endfor -%}
+    {%- set started_at = build_started_at() -%}
     {{- return({
         'manifest': {
-            'build': run_started_at.strftime('%Y%m%dT%H%M%SZ') ~ '-' ~ invocation_id[:8],
+            'build': started_at.strftime('%Y%m%dT%H%M%SZ') ~ '-' ~ invocation_id[:8],
             'run': mounted_run(),
             'rules': counting_fingerprint(),
-            'built_at': run_started_at.isoformat()
+            'built_at': started_at.isoformat()
         },
         'measures': measures(results),
         'max_basket_products': var('max_basket_products') | int,
@@ -56,6 +57,23 @@
         'results': outcomes,
         'is_trial': true if flags.EMPTY or flags.SAMPLE else false
     }) -}}
+{% endmacro %}
+
+
+{% macro build_started_at() %}
+    {#-
+        When this build began; if the clock has gone back since the newest build before it, just
+        after that one, since builds are ordered by their start.
+    -#}
+    {%- set newest = run_query(
+        "select newest_built_at from " ~ lake_schema() ~ ".mounted_run"
+    ).rows[0][0] -%}
+    {%- if newest -%}
+        {%- set after_newest = modules.datetime.datetime.fromisoformat(newest)
+            + modules.datetime.timedelta(microseconds=1) -%}
+        {{- return([run_started_at, after_newest] | max) -}}
+    {%- endif -%}
+    {{- return(run_started_at) -}}
 {% endmacro %}
 
 

@@ -1,6 +1,7 @@
 """Run the whole job: flatten the inputs, `dbt build`, publish, and show one recommendation."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bought_together.cli import CANNOT_RUN, DEFAULT_LAKE, program
+from bought_together.cli import CANNOT_RUN, DEFAULT_LAKE, program, stop
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -22,8 +23,14 @@ def running(script: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if status := process.wait():
-            sys.exit(status if status > 0 else CANNOT_RUN)
+        status = process.wait()
+        if status < 0:
+            name = signal.Signals(-status).name
+            stop(
+                f"{script} was killed by {name}; the kernel kills when memory is short", CANNOT_RUN
+            )
+        if status:
+            sys.exit(status)
 
 
 def show_result(lake_path: str, duckdb_path: str) -> None:
@@ -57,11 +64,14 @@ def main(skip_flatten: bool) -> None:
     Exit status: 0 published; 1 the data was refused; 2 it could not run.
     """
     from bought_together import dbt_build
+    from bought_together.storage.warehouse import check_path, duckdb_limits
 
     began = time.monotonic()
     lake_path = os.environ.get("LAKE_PATH") or DEFAULT_LAKE
     duckdb_path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
-    dbt_build.check_warehouse_path(duckdb_path)
+    check_path(duckdb_path)
+    duckdb_limits(os.environ)  # before the work begins, not after flatten
+    dbt_build.check_seeds(PROJECT)
     if skip_flatten:
         manifest = dbt_build.parse_project(PROJECT)
     else:

@@ -7,7 +7,8 @@ from pathlib import Path
 import duckdb
 
 from bought_together.storage.builds import build_path, pointer_path
-from bought_together.storage.lake import MANIFEST, write_json
+from bought_together.storage.lake import MANIFEST
+from bought_together.storage.pointers import write_json
 
 RECOMMENDATIONS = 5
 FIRST_ID = 10_000_000

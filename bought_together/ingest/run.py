@@ -1,5 +1,6 @@
 """Flatten the transactions and the product list into a new run of the lake."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -44,7 +45,13 @@ from bought_together.ingest.products import (
 )
 from bought_together.ingest.reject_rows import REJECTS
 from bought_together.storage.filesystem import full_path, locate
-from bought_together.storage.lake import make_current, make_folders, new_run, run_path, write_part
+from bought_together.storage.lake import (
+    make_current,
+    make_folders,
+    run_path,
+    write_part,
+    writing_run,
+)
 
 RUN_SCHEMAS = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
 BLOCK_SIZE = 32 << 20
@@ -104,12 +111,37 @@ def flatten(
     records are rejected or have a rejected line, or no product is usable. The lake's current run
     then stays the same.
     """
+    with writing_run(lake_path) as run:
+        return flatten_into(
+            run,
+            transactions,
+            products,
+            lake_path,
+            scheduler,
+            max_reject_fraction,
+            block_size,
+            fast,
+            workers,
+        )
+
+
+def flatten_into(
+    run: str,
+    transactions: str,
+    products: str,
+    lake_path: str,
+    scheduler: str | None,
+    max_reject_fraction: float,
+    block_size: int,
+    fast: bool,
+    workers: int,
+) -> dict[str, Any]:
+    """Flatten the inputs into this run of the lake, and make it current; see `flatten`."""
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
     input_files = inspect_files(paths)
     refuse_copies(input_files, "TRANSACTIONS")
     jobs = plan_tasks(plan_byte_ranges(input_files, block_size), block_size)
-    run = new_run()
     folder = run_path(full_path(lake_path), run)
     make_folders(folder, tuple(RUN_SCHEMAS))
     product_table, product_rejects, product_counts = read_products(product_paths)
@@ -143,7 +175,11 @@ def flatten(
         "rejects": summarise(tallies, lines_before) + summarise_products(product_rejects),
     }
     check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/rejects")
-    make_current(lake_path, run, manifest)
+    if newer := make_current(lake_path, run, manifest):
+        print(
+            f"warning: run {newer}, which started after this run {run}, is current and stays so",
+            file=sys.stderr,
+        )
     return manifest
 
 

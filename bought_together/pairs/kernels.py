@@ -4,18 +4,43 @@ Baskets are the rows of a sparse matrix (CSR): `items` holds the products of one
 other, and basket b ends at `ends[b]`. The products are its columns (CSC).
 """
 
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 # Baskets up to this size are sorted by insertion, without a call.
 SMALL = 64
 # The cost of visiting one basket of a product, in pairs counted (measured).
 VISIT = 4
+
+
+class KernelCache(FunctionCache):
+    """Compiled kernels on disk. A full disk or a damaged file costs only another compilation."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        with suppress(OSError, EOFError, pickle.UnpicklingError):
+            return super().load_overload(*arguments)
+        return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with suppress(OSError, EOFError, pickle.UnpicklingError):  # it reads the index first
+            super().save_overload(*arguments)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call, and cache it where a folder can be written."""
+    kernel: Any = njit(nogil=True)(function)
+    with suppress(RuntimeError):  # no folder can
+        kernel._cache = KernelCache(function)
+    return kernel
 
 
 @intrinsic
@@ -28,7 +53,7 @@ def trailing_zeros(typing_context, word):
     return types.int64(types.uint64), generate
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def distinct_items(order_ids, codes, code_count):
     """Return the distinct products of each basket, and the number of baskets of each product.
 
@@ -57,7 +82,7 @@ def distinct_items(order_ids, codes, code_count):
     return basket_ids[: basket + 1], ends[: basket + 1], items[:size], basket_counts
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sort_baskets(ends, codes, keys, bins, bin_count):
     """Return the items as product keys, ascending in each basket, and the effort per bin.
 
@@ -87,7 +112,7 @@ def sort_baskets(ends, codes, keys, bins, bin_count):
     return items, effort
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def invert(ends, items, low, high):
     """Return where the products from `low` to below `high` stand in their baskets.
 
@@ -118,7 +143,7 @@ def invert(ends, items, low, high):
     return starts, behind, behind_ends
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, rows):
     """Count the pairs of left products from `first` on, until `rows` is full.
 

@@ -17,8 +17,10 @@ Four kinds of tasks run one after the other and pass files through the lake:
 """
 
 import glob
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import duckdb
 import pyarrow as pa
 
 from bought_together.dask_tasks import connected, resources, run_tasks
+from bought_together.dbt_build import check_seeds
 from bought_together.errors import CannotRun
 from bought_together.pairs.baskets import BASKET_SIZES, key_baskets, read_baskets
 from bought_together.pairs.counting import PRODUCT_PAIRS, KeyRange, count_ranges, merge_range
@@ -34,25 +37,27 @@ from bought_together.pairs.counting_rules import COUNTED, PRODUCTS, CountingRule
 from bought_together.pairs.model_sql import ModelQuery, run_model, sign_in_for
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.storage.filesystem import (
-    full_name,
+    flush_tree,
     full_path,
     list_files,
-    locate,
     only_warn,
     remove_tree,
     storage_errors,
 )
 from bought_together.storage.lake import (
     COUNT_POINTER,
+    folders_in,
     make_folders,
     new_run,
     read_current,
+    run_order,
     run_path,
-    write_json,
     write_part,
 )
 from bought_together.storage.mount import parquet_glob
+from bought_together.storage.pointers import locked, move_pointer, read_json
 
+COUNT_PREFIX = "pairs-"
 COUNTS_KEPT = 2
 # More ranges than threads, so that threads finish at about the same time.
 RANGES_A_THREAD = 2
@@ -82,12 +87,13 @@ def count_pairs(
     there is no run, too little memory, or a count might not fit. The pointer then stays at the
     count before, if any.
     """
+    check_seeds(project)
     if (current := read_current(lake_path)) is None:
         raise CannotRun(f"no lake at {lake_path}: run `python scripts/flatten.py` first")
-    fs, _ = locate(lake_path)
     run = run_path(full_path(lake_path), current["run"])
-    folder = f"{run}/pairs-{new_run()}"
     rules = counting_rules(project)
+    count = new_run(counts_of(run))
+    folder = f"{run}/{COUNT_PREFIX}{count}"
     make_folders(folder, (*COUNT_SCHEMAS, "work"))
     try:
         with connected(scheduler, workers) as client:
@@ -96,17 +102,50 @@ def count_pairs(
         with suppress(*storage_errors()):
             remove_tree(folder)
         raise
-    count = {
-        "folder": folder.rsplit("/", 1)[1],
-        "rules": rules.fingerprint(),
-        "counts": totals,
-    }
-    write_json(f"{run}/{COUNT_POINTER}", count)
-    with only_warn("older counts and work files could not be removed"):
+    with only_warn("work files could not be removed"):
         remove_tree(f"{folder}/work")
-        for old in sorted(fs.glob(f"{glob.escape(run)}/pairs-*/"))[:-COUNTS_KEPT]:
-            remove_tree(full_name(fs, old))
+    flush_tree(folder)
+    with locked(lake_path):
+        newer = move_pointer(
+            f"{run}/{COUNT_POINTER}",
+            {
+                "folder": f"{COUNT_PREFIX}{count}",
+                "rules": rules.fingerprint(),
+                "counts": totals,
+            },
+            lambda held: count_order(held) < run_order(count),
+        )
+        with only_warn("older counts could not be removed"):
+            prune_counts(run)
+    if newer:
+        print(
+            f"warning: {newer['folder']}, which started after this count {count}, stays current",
+            file=sys.stderr,
+        )
     return totals
+
+
+def counts_of(run: str) -> list[str]:
+    """Return the ids of all counts of a run, whether finished or not, in the order of their start.
+
+    `run` is the folder of the run.
+    """
+    names = folders_in(run)
+    counts = [name.removeprefix(COUNT_PREFIX) for name in names if name.startswith(COUNT_PREFIX)]
+    return sorted(counts, key=run_order)
+
+
+def count_order(pointer: Mapping[str, Any]) -> tuple[datetime, str]:
+    return run_order(pointer["folder"].removeprefix(COUNT_PREFIX))
+
+
+def prune_counts(run: str) -> None:
+    """Remove the counts before the current one, but for the newest: a build may be reading it."""
+    current = count_order(read_json(f"{run}/{COUNT_POINTER}"))
+    older = [count for count in counts_of(run) if run_order(count) < current]
+    for count in older[: 1 - COUNTS_KEPT]:
+        with suppress(FileNotFoundError):
+            remove_tree(f"{run}/{COUNT_PREFIX}{count}")
 
 
 def count_run(

@@ -14,10 +14,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bought_together.errors import CannotRun
-from bought_together.storage.filesystem import locate, only_warn, remove_tree
-from bought_together.storage.lake import MANIFEST, UNFINISHED_RUN_KEPT, read_json, write_json
+from bought_together.storage.filesystem import flush_tree, only_warn, remove_tree
+from bought_together.storage.lake import (
+    MANIFEST,
+    PUBLISHED_BUILD,
+    UNFINISHED_RUN_KEPT,
+    folders_in,
+    run_order,
+)
+from bought_together.storage.pointers import locked, move_pointer, read_json, write_json
 
-POINTER = "published.json"
 FOLDER = "published"
 RUN_RESULTS = "run_results.json"
 BUILDS_KEPT = 5
@@ -31,7 +37,7 @@ def build_path(lake_path: str, build: str) -> str:
 
 
 def pointer_path(lake_path: str) -> str:
-    return f"{lake_path.rstrip('/')}/{POINTER}"
+    return f"{lake_path.rstrip('/')}/{PUBLISHED_BUILD}"
 
 
 def read_pointer(lake_path: str) -> Manifest | None:
@@ -48,31 +54,42 @@ def complete_builds(lake_path: str) -> list[Manifest]:
     return sorted((manifest for manifest in found if manifest), key=age)
 
 
-def age(manifest: Manifest) -> tuple[str, str]:
+def age(manifest: Manifest) -> tuple[tuple[datetime, str], str]:
     """Return the sort key of builds: the run of the lake that they read, then their start."""
-    return manifest["run"], manifest["built_at"]
+    return run_order(manifest["run"]), manifest["built_at"]
+
+
+def newest_build(lake_path: str) -> Manifest | None:
+    """Return the manifest of the newest complete build, which is not current after a rollback."""
+    builds = complete_builds(lake_path)
+    return builds[-1] if builds else None
 
 
 def newer_than(lake_path: str, manifest: Manifest) -> str | None:
     """Return the id of the newest build if it is newer than this one, None otherwise."""
-    newest = complete_builds(lake_path)[-1:]
-    return newest[0]["build"] if newest and age(newest[0]) > age(manifest) else None
+    newest = newest_build(lake_path)
+    return newest["build"] if newest and age(newest) > age(manifest) else None
 
 
 def make_published(lake_path: str, manifest: Manifest, run_results: Any) -> str | None:
     """Point readers to a build whose tables are written, and remove builds that are too old.
 
     Returns None, or the id of a newer build that was published in the meantime: the pointer then
-    stays.
+    stays, and the build's folder goes.
     """
     folder = build_path(lake_path, manifest["build"])
     write_json(f"{folder}/{RUN_RESULTS}", run_results)
-    if newer := newer_than(lake_path, manifest):
-        return newer
-    write_json(f"{folder}/{MANIFEST}", manifest)
-    write_json(pointer_path(lake_path), manifest)
-    with only_warn("old builds could not be removed"):
-        prune_builds(lake_path, manifest["build"])
+    flush_tree(folder)
+    with locked(lake_path):
+        write_json(f"{folder}/{MANIFEST}", manifest, durable=True)
+        if move_pointer(
+            pointer_path(lake_path), manifest, lambda _: newer_than(lake_path, manifest) is None
+        ):
+            newer = newer_than(lake_path, manifest)
+            remove_tree(folder)
+            return newer
+        with only_warn("old builds could not be removed"):
+            prune_builds(lake_path)
     return None
 
 
@@ -84,42 +101,48 @@ def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:
     current = read_pointer(lake_path)
     if current is None:
         raise CannotRun(f"nothing is published in {lake_path}: run `make build` first")
+    with locked(lake_path):  # no build is pruned in the meantime
+        target = build_to_roll_back_to(lake_path, current, build)
+        move_pointer(pointer_path(lake_path), target, lambda _: True)
+    return current["build"], target["build"]
+
+
+def build_to_roll_back_to(lake_path: str, current: Manifest, build: str | None) -> Manifest:
     builds = complete_builds(lake_path)
     if build is None:
         before = [manifest for manifest in builds if age(manifest) < age(current)]
         if not before:
             raise CannotRun(f"{lake_path} holds no build before {current['build']}")
-        target = before[-1]
-    else:
-        named = [manifest for manifest in builds if manifest["build"] == build]
-        if not named:
-            held = ", ".join(manifest["build"] for manifest in builds)
-            raise CannotRun(f"{lake_path} holds no build {build}; it holds {held}")
-        target = named[0]
-    write_json(pointer_path(lake_path), target)
-    return current["build"], target["build"]
+        return before[-1]
+    named = [manifest for manifest in builds if manifest["build"] == build]
+    if not named:
+        held = ", ".join(manifest["build"] for manifest in builds)
+        raise CannotRun(f"{lake_path} holds no build {build}; it holds {held}")
+    return named[0]
 
 
-def prune_builds(lake_path: str, current: str) -> None:
-    """Remove all but the newest BUILDS_KEPT complete builds, and the leftovers of killed builds."""
+def prune_builds(lake_path: str) -> None:
+    """Remove all but the newest BUILDS_KEPT complete builds, and the leftovers of killed builds.
+
+    The current build stays, and every build that started after it.
+    """
+    current = read_pointer(lake_path)
+    if current is None:
+        return
     complete = [manifest["build"] for manifest in complete_builds(lake_path)]
-    stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
+    stale = min(datetime.now(UTC) - UNFINISHED_RUN_KEPT, build_time(current["build"]))
     leftovers = [
         build
         for build in build_folders(lake_path)
         if build not in complete and build_time(build) < stale
     ]
-    for build in {*complete[:-BUILDS_KEPT], *leftovers} - {current}:
+    for build in {*complete[:-BUILDS_KEPT], *leftovers} - {current["build"]}:
         with suppress(FileNotFoundError):  # another build may be removing it too
             remove_tree(build_path(lake_path, build))
 
 
 def build_folders(lake_path: str) -> list[str]:
-    fs, root = locate(f"{lake_path.rstrip('/')}/{FOLDER}")
-    try:
-        return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in fs.ls(root, detail=False))
-    except FileNotFoundError:
-        return []
+    return folders_in(f"{lake_path.rstrip('/')}/{FOLDER}")
 
 
 def build_time(build: str) -> datetime:

@@ -1,7 +1,7 @@
 """Let dbt read the lake: a plugin of dbt-duckdb, named in profiles.yml.
 
-It signs DuckDB in to the object store that LAKE_PATH is in, if any, and mounts the lake's current
-run when dbt connects, so that every dbt command works on a fresh warehouse.
+It sets DuckDB's limits, signs it in to the object store that LAKE_PATH is in, if any, and mounts
+the lake's current run when dbt connects, so that every dbt command works on a fresh warehouse.
 """
 
 import os
@@ -19,10 +19,11 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
 from bought_together.errors import CannotRun
-from bought_together.storage.duckdb_s3 import S3Login
+from bought_together.storage.duckdb_s3 import S3Login, literal
 from bought_together.storage.filesystem import cannot, is_object_store
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.mount import is_mounted, mount_lake
+from bought_together.storage.warehouse import check_path, duckdb_limits
 
 # These commands read the lake's current run; all others look at what was built, and so at the run
 # that it was built from.
@@ -42,6 +43,8 @@ class Plugin(BasePlugin):
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Where there is no warehouse yet, make the tables that `dbt show` reads."""
+        with as_dbt_error():
+            check_path(creds.path)
         flags = get_flags()
         if flags.WHICH == "show" and not Path(creds.path).exists():
             print(f"There is no warehouse at {creds.path} yet: dbt makes its tables first.")
@@ -53,6 +56,8 @@ class Plugin(BasePlugin):
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         with as_dbt_error(), cannot(f"read the lake {self.lake_path}"):
+            for name, value in duckdb_limits(os.environ).items():
+                conn.execute(f"set global {name} = {literal(value)}")
             if self.login:
                 self.login.load(conn)
             if not self.is_mounted:

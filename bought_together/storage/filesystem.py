@@ -4,6 +4,7 @@ Credentials, region, endpoint and certificate authority of an object store come 
 AWS program looks: environment variables, a profile or a role.
 """
 
+import errno
 import glob
 import os
 import secrets
@@ -75,6 +76,8 @@ def only_warn(what: str) -> Iterator[None]:
     """Print a storage error as a warning on standard error, and carry on."""
     try:
         yield
+    except CannotRun as error:
+        print(f"warning: {what}: {error}", file=sys.stderr)
     except storage_errors() as error:
         print(f"warning: {what}: {describe(error)}", file=sys.stderr)
 
@@ -104,19 +107,47 @@ def remove_tree(path: str) -> None:
         fs.rm([glob.escape(file) for file in files])  # s3fs treats every name as a glob
 
 
+def flush_tree(path: str) -> None:
+    """Wait until the disk holds a folder and its files; an object store holds what it has taken."""
+    fs, name = locate(path)
+    if isinstance(fs, LocalFileSystem):
+        for folder, _, files in os.walk(name):
+            for file in files:
+                flush(os.path.join(folder, file))
+            flush(folder)
+        flush(os.path.dirname(name))
+
+
+def flush(name: str) -> None:
+    """Wait until the disk holds a file, or the names in a folder."""
+    opened = os.open(name, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network disks cannot flush a folder
+            raise
+    finally:
+        os.close(opened)
+
+
 @contextmanager
-def open_whole(path: str) -> Iterator[IO[bytes]]:
+def open_whole(path: str, durable: bool = False) -> Iterator[IO[bytes]]:
     """Yield a file to write, which appears under its name only when it is complete.
 
-    A killed program leaves an `.unfinished` file, or in an object store an incomplete upload; the
-    bucket's lifecycle rule removes such uploads.
+    A `durable` file is on the disk before it appears, and its name is there afterwards. A killed
+    program leaves an `.unfinished` file, or in an object store an incomplete upload; the bucket's
+    lifecycle rule removes such uploads.
     """
     fs, name = locate(path)
     if not is_object_store(path):
         unfinished = f"{name}.{secrets.token_hex(4)}.unfinished"  # matches no reader's glob
         with fs.open(unfinished, "wb") as file:
             yield file
+        if durable:
+            flush(unfinished)
         fs.mv(unfinished, name)
+        if durable:
+            flush(os.path.dirname(name))
         return
     file = fs.open(name, "wb")
     try:

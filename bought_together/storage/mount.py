@@ -1,6 +1,7 @@
 """The views behind source('lake', …): through them DuckDB reads one run of the lake.
 
-    lake.mounted_run              the run's id; without a run, reading it raises a one-line error
+    lake.mounted_run              the run's id, and the start of the newest build before this one;
+                                  without a run, reading it raises a one-line error
     lake.line_items, products, rejects
     lake.input_files              number and path of the files that the run was read from
     lake.mounted_count            folder and rules of the run's counted pairs; an error without them
@@ -17,10 +18,12 @@ from typing import Any
 
 import duckdb
 
-from bought_together.storage.builds import build_path, read_pointer
+from bought_together.errors import CannotRun
+from bought_together.storage.builds import build_path, newest_build, read_pointer
 from bought_together.storage.duckdb_s3 import literal
 from bought_together.storage.filesystem import full_path, is_object_store
-from bought_together.storage.lake import COUNT_POINTER, read_current, read_json, run_path
+from bought_together.storage.lake import COUNT_POINTER, read_current, run_path
+from bought_together.storage.pointers import read_json
 
 RUN_TABLES = ("line_items", "products", "rejects")
 COUNT_TABLES = ("product_keys", "basket_sizes", "product_pairs")
@@ -44,8 +47,14 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
         missing = f"no lake at {lake_path}: run `python scripts/flatten.py` or `make build` first"
         create_view(connection, "mounted_run", f"select error({literal(missing)})::varchar as run")
         return
+    newest = newest_build(lake_path)
+    newest_built_at = literal(newest["built_at"]) if newest else "null"
     run = run_path(full_path(lake_path), current["run"])
-    create_view(connection, "mounted_run", f"select {literal(current['run'])} as run")
+    create_view(
+        connection,
+        "mounted_run",
+        f"select {literal(current['run'])} as run, {newest_built_at} as newest_built_at",
+    )
     mount_tables(connection, run, RUN_TABLES)
     mount_rows(connection, "input_files", INPUT_FILE, current["files"])
     mount_published(connection, lake_path)
@@ -81,7 +90,10 @@ def mount_tables(
 
 def mount_published(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
     """Point the views to the published build; without one, or a readable one, they are empty."""
-    published = read_pointer(lake_path)
+    try:
+        published = read_pointer(lake_path)
+    except CannotRun:  # damaged: the next build replaces it
+        published = None
     mount_rows(connection, "published_build", BUILD, [published] if published else [])
     if published:
         folder = build_path(full_path(lake_path), published["build"])

@@ -1,6 +1,3 @@
--- Where SQL did the counting there is nothing to compare.
-{{ config(enabled=var('pair_engine') == 'dask') }}
-
 with
 
 -- Not materialized: two scans with a filter each take less than one copy.

@@ -146,7 +146,7 @@ def built(first_export: FirstExport, tmp_path: Path) -> Shop:
 
 def test_first_export_killed_half_way_leaves_no_table(first_export):
     assert first_export.half == {"product_recommendations.parquet", "products.parquet"}
-    assert first_export.found_after_kill == {"current.json", "published", "runs"}
+    assert first_export.found_after_kill == {".lock", "current.json", "published", "runs"}
     pointer = first_export.shop.lake / "published.json"
     assert_one_line(first_export.lookup_after_kill, 2, pointer, "make build")
 
@@ -155,6 +155,7 @@ def test_next_export_is_seen_whole_or_not_at_all(first_export):
     shop = first_export.shop
     assert first_export.seen == {None, len(shop.recommendations())}
     assert {path.name for path in shop.lake.iterdir()} == {
+        ".lock",
         "current.json",
         "published",
         "published.json",
@@ -442,7 +443,7 @@ def test_the_newest_three_runs_are_kept(shop):
 def test_leftovers_of_killed_runs_go_when_they_are_old(shop):
     shop.write_random(seed=1, products=5)
     day = datetime(2020, 2, 29, tzinfo=UTC).strftime(RUN_TIME_FORMAT)
-    old, fresh, foreign = f"{day}-0123abcd", new_run(), "notes"
+    old, fresh, foreign = f"{day}-0123abcd", new_run([]), "notes"
     for name in (old, fresh, foreign):
         (shop.lake / "runs" / name / "line_items").mkdir(parents=True)
         (shop.lake / "runs" / name / "line_items" / "part-00000.parquet").touch()
@@ -473,6 +474,7 @@ def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):
         run = shop.lake / "runs" / f"2020010{day}T000000-0123abcd"
         run.mkdir(parents=True)
         (run / "manifest.json").write_text("{}")
+    (shop.lake / "current.json").write_text(json.dumps({"run": run.name}))
     remove = LocalFileSystem.rm
 
     def remove_after_the_other(self: LocalFileSystem, path: str, recursive: bool) -> None:
@@ -480,7 +482,7 @@ def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):
         remove(self, path, recursive=recursive)
 
     monkeypatch.setattr(LocalFileSystem, "rm", remove_after_the_other)
-    prune(str(shop.lake), "20200105T000000-0123abcd")
+    prune(str(shop.lake))
     assert len(list((shop.lake / "runs").iterdir())) == RUNS_KEPT
 
 

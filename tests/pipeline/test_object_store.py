@@ -16,13 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 import trustme
+from botocore.exceptions import ClientError
 
 from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
 from bought_together.ingest.inputs import InputFile
+from bought_together.storage import pointers
 from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import list_files, open_whole
-from bought_together.storage.lake import RUNS_KEPT
+from bought_together.storage.lake import RUNS_KEPT, make_current, new_run, read_current
+from bought_together.storage.pointers import move_pointer, read_json, write_json
 from tests.support import ROOT
 from tests.support.object_store import BUCKET, ObjectStore
 from tests.support.processes import PATIENCE, assert_one_line, program, wait_until
@@ -351,6 +354,61 @@ def here(remote: RemoteShop, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in remote.store.settings.items():
         monkeypatch.setenv(name, value)
     return f"s3://{BUCKET}/{remote.prefix}"
+
+
+def test_a_pointer_that_another_program_moves_meanwhile_moves_forward_only(here, monkeypatch):
+    """A store has no locks: it compares when the pointer is written."""
+    path = f"{here}/pointer.json"
+    put = pointers.put_unless_changed
+    others = [3, 9]
+
+    def put_after_another(name: str, content: Any, tag: str | None) -> bool:
+        if others:
+            write_json(name, {"number": others.pop(0)})
+        return put(name, content, tag)
+
+    def move(number: int) -> Any:
+        held = move_pointer(path, {"number": number}, lambda held: held["number"] < number)
+        return held and held["number"]
+
+    assert move(2) is None
+    monkeypatch.setattr(pointers, "put_unless_changed", put_after_another)
+    assert move(5) == 9  # it lost to 3, tried again and lost to 9
+    assert read_json(path) == {"number": 9}
+    assert move(10) is None
+    assert read_json(path) == {"number": 10}
+
+
+def test_many_flattens_that_end_at_once_leave_the_newest_current(here):
+    number = 6
+    runs: list[str] = []
+    for _ in range(number):
+        runs.append(new_run(runs))
+    barrier = threading.Barrier(number)
+
+    def finish(run: str) -> None:
+        barrier.wait(PATIENCE)
+        make_current(f"{here}/lake", run, {"run": run})
+
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(finish, runs))
+    assert read_current(f"{here}/lake") == {"run": runs[-1]}
+
+
+def test_a_store_that_cannot_compare_takes_the_pointer_all_the_same(here, monkeypatch):
+    path = f"{here}/pointer.json"
+    ask = s3fs.S3FileSystem.call_s3
+
+    def refuse(self: s3fs.S3FileSystem, method: str, *arguments: Any, **options: Any) -> Any:
+        if {"IfMatch", "IfNoneMatch"} & options.keys():
+            answer = {"Error": {"Code": "NotImplemented", "Message": "a header implies …"}}
+            raise OSError("not implemented") from ClientError(answer, method)
+        return ask(self, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "call_s3", refuse)
+    for number in range(2):
+        assert move_pointer(path, {"number": number}, lambda _: True) is None
+        assert read_json(path) == {"number": number}
 
 
 @pytest.mark.parametrize("size", [1000, 120 << 20], ids=["small", "in parts"])

@@ -1,13 +1,16 @@
 """The dbt project: when its unit tests run, and that every model states its grain and key."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import ROOT
 from tests.support.shop import Shop
 
+QUOTES_BY_HAND = re.compile(r"""'\{\{|\}\}'|'" ~|~ "'""")
 BASKETS = [["a", "b"], ["a", "b", "c"], ["a"]]
 UNIT_TESTS = 11
 
@@ -63,6 +66,13 @@ def test_every_model_says_its_grain_and_has_a_tested_key(own_shop: Shop) -> None
             access = {"intermediate": "private", "marts": "public"}.get(folder, "protected")
             assert node["access"] == access, node["name"]
             assert node["contract"]["enforced"] is (access == "public"), node["name"]
+
+
+def test_text_becomes_sql_in_one_macro_alone() -> None:
+    rooms = (ROOT / room for room in ("macros", "models", "tests/dbt"))
+    files = [path for room in rooms for path in room.rglob("*.sql")]
+    found = {path.name for path in files if QUOTES_BY_HAND.search(path.read_text())}
+    assert found == {"literal.sql"}
 
 
 @pytest.mark.parametrize("command", ["parse", "compile", "build"])

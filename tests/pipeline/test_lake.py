@@ -1,0 +1,386 @@
+"""The lake's pointers move forward only, whatever the clock says and however programs interleave.
+
+No test waits for a time to pass: the clock is set, and programs meet at events and barriers.
+"""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from bought_together.errors import CannotRun, Refused
+from bought_together.ingest.run import flatten
+from bought_together.pairs.run import count_pairs
+from bought_together.storage import builds, filesystem, lake, pointers
+from bought_together.storage.lake import REFUSALS_KEPT, RUNS_KEPT
+from tests.support import ROOT
+from tests.support.processes import PATIENCE, assert_one_line
+from tests.support.shop import Shop
+
+DAYS = [datetime(2026, 1, day, 3, tzinfo=UTC) for day in range(1, 10)]
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
+    """Set the time that flatten reads."""
+
+    def at(time: datetime) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return time
+
+        monkeypatch.setattr(lake, "datetime", Clock)
+
+    return at
+
+
+@pytest.fixture
+def small(shop: Shop) -> Shop:
+    shop.write_random(seed=1, products=5)
+    return shop
+
+
+def flatten_here(shop: Shop, **options: Any) -> str:
+    """Flatten in this process; returns the run."""
+    paths = map(str, (shop.transactions, shop.products, shop.lake))
+    return flatten(*paths, **options)["run"]
+
+
+def runs_of(shop: Shop) -> list[str]:
+    return sorted(path.name for path in (shop.lake / "runs").iterdir())
+
+
+def test_a_clock_that_went_back_deletes_no_run_that_is_or_was_just_current(small, set_clock):
+    made = []
+    for time in [*reversed(DAYS), DAYS[0] - timedelta(days=9000)]:
+        set_clock(time)
+        made.append(flatten_here(small))
+        assert small.manifest()["run"] == made[-1]
+        assert runs_of(small) == made[-RUNS_KEPT:]
+    assert made == sorted(made)
+
+
+def test_runs_of_the_same_microsecond_are_in_order(small, set_clock):
+    set_clock(DAYS[0])
+    made = [flatten_here(small) for _ in range(RUNS_KEPT + 1)]
+    assert small.manifest()["run"] == made[-1]
+    assert runs_of(small) == made[1:]
+
+
+def test_the_run_of_the_published_build_stays(small):
+    small.build()
+    read_by_build = small.manifest()["run"]
+    later = [flatten_here(small) for _ in range(RUNS_KEPT + 1)]
+    assert runs_of(small) == [read_by_build, *later[-RUNS_KEPT:]]
+
+
+def test_a_lake_whose_run_nobody_would_name_so_is_built_published_and_replaced(small):
+    """Whatever a lake calls its run is a name, and no SQL."""
+    run = flatten_here(small)
+    name = "x'}); copy (select 1) to 'written.csv' --"
+    (small.lake / "runs" / run).rename(small.lake / "runs" / name)
+    for file in (small.lake / "current.json", small.lake / "runs" / name / "manifest.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"run": name}))
+    built = small.dbt("--quiet", "build", "--exclude-resource-type", "unit_test")
+    assert built.returncode == 0, built.stdout
+    assert json.loads((small.published / "manifest.json").read_text())["run"] == name
+    assert not list(small.folder.glob("*.csv"))
+    assert not list(ROOT.glob("*.csv"))
+    newer = flatten_here(small)
+    assert small.manifest()["run"] == newer
+    assert small.run("build", "--skip-flatten").returncode == 0
+    assert json.loads((small.published / "manifest.json").read_text())["run"] == newer
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Start a function in a thread and hold it after it has written a file of this name."""
+    move = LocalFileSystem.mv
+    release = threading.Event()
+
+    def held(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        has_written = threading.Event()
+        holder: list[int] = []
+
+        def move_and_wait(self: LocalFileSystem, old: str, new: str, **options: Any) -> None:
+            move(self, old, new, **options)
+            if new.endswith(f"/{name}") and holder == [threading.get_ident()]:
+                has_written.set()
+                assert release.wait(PATIENCE)
+
+        def run() -> Any:
+            holder.append(threading.get_ident())
+            return function(*arguments)
+
+        monkeypatch.setattr(LocalFileSystem, "mv", move_and_wait)
+        outcome = pool.submit(run)
+        assert has_written.wait(PATIENCE)
+
+        def go_on() -> Any:
+            release.set()
+            return outcome.result(PATIENCE)
+
+        return go_on
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield held
+        finally:
+            release.set()
+
+
+def test_a_slow_flatten_does_not_replace_the_runs_that_started_after_it(small, hold, capsys):
+    """The slow one has written its tables when the others begin."""
+    go_on = hold("part-products.parquet", flatten_here, small)
+    later = [flatten_here(small) for _ in range(RUNS_KEPT + 1)]
+    slow = go_on()
+    assert slow < later[0]
+    assert small.manifest()["run"] == later[-1]
+    assert set(later[-RUNS_KEPT:]) == set(runs_of(small))
+    assert f"run {later[-1]}, which started after this run {slow}" in capsys.readouterr().err
+
+
+def test_a_run_that_can_still_become_current_stays(small, hold, set_clock):
+    """It started last, and has finished when one that started before it prunes."""
+    older = hold("part-products.parquet", flatten_here, small)
+    newest = lake.new_run(lake.run_folders(str(small.lake)))
+    folder = small.lake / "runs" / newest
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    set_clock(datetime.now(UTC) + timedelta(days=400))
+    older()
+    assert folder.exists()
+    assert lake.make_current(str(small.lake), newest, {"run": newest}) is None
+    assert small.manifest()["run"] == newest
+
+
+def test_many_that_end_at_once_leave_the_newest_current(tmp_path):
+    (tmp_path / "runs").mkdir()
+    number = 8
+    for _ in range(5):
+        known = lake.run_folders(str(tmp_path))
+        new = []
+        for _ in range(number):
+            new.append(lake.new_run([*known, *new]))
+        barrier = threading.Barrier(number)
+
+        def finish(run: str, barrier: threading.Barrier = barrier) -> str | None:
+            (tmp_path / "runs" / run).mkdir()
+            barrier.wait(PATIENCE)
+            return lake.make_current(str(tmp_path), run, {"run": run})
+
+        with ThreadPoolExecutor(number) as pool:
+            stays = list(pool.map(finish, new))
+        assert stays[-1] is None
+        current = json.loads((tmp_path / "current.json").read_text())["run"]
+        assert current == new[-1]
+        assert (tmp_path / "runs" / current / "manifest.json").exists()
+
+
+def test_a_slow_count_does_not_replace_the_counts_that_started_after_it(small, hold):
+    small.engine = "dask"
+    run = small.lake / "runs" / flatten_here(small)
+
+    def count() -> None:
+        count_pairs(str(small.lake), project=ROOT)
+
+    go_on = hold("part-empty.parquet", count)
+    count()
+    count()
+    current = json.loads((run / "pairs.json").read_text())["folder"]
+    go_on()
+    assert json.loads((run / "pairs.json").read_text())["folder"] == current
+    assert (run / current).is_dir()
+    assert small.run("build", "--skip-flatten").returncode == 0
+
+
+def test_a_clock_that_went_back_deletes_no_count_that_is_current(small, set_clock):
+    small.engine = "dask"
+    run = small.lake / "runs" / flatten_here(small)
+    for time in reversed(DAYS[:4]):
+        set_clock(time)
+        count_pairs(str(small.lake), project=ROOT)
+        current = json.loads((run / "pairs.json").read_text())["folder"]
+        assert (run / current / "product_keys").is_dir()
+
+
+def test_of_refused_runs_the_newest_rejects_stay(small):
+    """Error messages name their folder, so they stay for a while; line items are of no use."""
+    good = flatten_here(small)
+    with small.transactions.open("a") as file:
+        file.write("no record\n")
+    named = []
+    for _ in range(REFUSALS_KEPT + 2):
+        with pytest.raises(Refused) as refusal:
+            flatten_here(small, max_reject_fraction=0)
+        named.append(Path(str(refusal.value).rsplit(" ", 1)[1]))
+    assert small.manifest()["run"] == good
+    assert [folder.exists() for folder in named] == [False] * 2 + [True] * REFUSALS_KEPT
+    assert all(list(folder.glob("*.parquet")) for folder in named[2:])
+    assert {path.name for path in named[-1].parent.iterdir()} == {"refused.json", "rejects"}
+    later = [flatten_here(small, max_reject_fraction=1) for _ in range(RUNS_KEPT)]
+    assert runs_of(small) == [folder.parent.name for folder in named[2:]] + later
+
+
+def test_a_failed_run_leaves_nothing(small, monkeypatch):
+    good = flatten_here(small)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr("bought_together.ingest.run.check", full)
+        flatten_here(small)
+    assert runs_of(small) == [good]
+    small.transactions.write_text("\n")
+    with pytest.raises(CannotRun, match="no records"):
+        flatten_here(small)
+    assert runs_of(small) == [good]
+
+
+def test_ctrl_c_after_the_pointer_has_moved_deletes_nothing(small, monkeypatch):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lake, "prune", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        flatten_here(small)
+    assert runs_of(small) == [small.manifest()["run"]]
+    assert small.table("line_items").num_rows
+
+
+def test_files_are_on_the_disk_before_the_pointer_moves(small, monkeypatch):
+    events: list[str] = []
+    flush, move = filesystem.flush, LocalFileSystem.mv
+
+    def noted_flush(name: str) -> None:
+        flush(name)
+        events.append(name)
+
+    def noted_move(self: LocalFileSystem, old: str, new: str, **options: Any) -> None:
+        move(self, old, new, **options)
+        events.append(f"moved {new}")
+
+    monkeypatch.setattr(filesystem, "flush", noted_flush)
+    monkeypatch.setattr(LocalFileSystem, "mv", noted_move)
+    run = small.lake / "runs" / flatten_here(small)
+    moved = events.index(f"moved {small.lake / 'current.json'}")
+    before, after = events[:moved], events[moved + 1 :]
+    finished = before.index(f"moved {run / 'manifest.json'}")
+    flushed = [event for event in before[:finished] if not event.startswith("moved ")]
+    tables = {run, run.parent, *run.rglob("*")} - {run / "manifest.json"}
+    assert {name.partition(".unfinished")[0] for name in flushed[:-1]} == set(map(str, tables))
+    assert len(flushed) == len(tables) + 1
+    assert flushed[-1].startswith(f"{run / 'manifest.json'}.")
+    assert before[-1].startswith(f"{small.lake / 'current.json'}.")
+    assert after == [str(small.lake)]
+
+
+def manifest_of(number: int, run: str, built_at: datetime) -> dict[str, Any]:
+    build = f"{built_at.strftime(builds.BUILD_TIME_FORMAT)}-{number:08}"
+    return {"build": build, "run": run, "built_at": built_at.isoformat()}
+
+
+def make_build(folder: Path, manifest: dict[str, Any]) -> str | None:
+    tables = folder / "published" / manifest["build"]
+    tables.mkdir(parents=True, exist_ok=True)
+    (tables / "products.parquet").write_text("a table")
+    return builds.make_published(str(folder), manifest, {})
+
+
+def current_build(folder: Path) -> str:
+    return json.loads((folder / "published.json").read_text())["build"]
+
+
+def test_many_builds_that_end_at_once_leave_the_newest_published(tmp_path):
+    number = 8
+    barrier = threading.Barrier(number)
+    began = datetime.now(UTC)
+    manifests = [
+        manifest_of(second, "20260101T000000000000-0", began + timedelta(seconds=second))
+        for second in range(number)
+    ]
+
+    def finish(manifest: dict[str, Any]) -> None:
+        barrier.wait(PATIENCE)
+        make_build(tmp_path, manifest)
+
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(finish, manifests))
+    assert current_build(tmp_path) == manifests[-1]["build"]
+    assert (tmp_path / "published" / current_build(tmp_path) / "products.parquet").exists()
+
+
+def test_a_build_whose_run_is_newer_is_published_although_the_clock_went_back(tmp_path):
+    runs = [lake.new_run([])]
+    for _ in range(builds.BUILDS_KEPT + 2):
+        runs.append(lake.new_run(runs))
+    for number, run in enumerate(runs):
+        manifest = manifest_of(number, run, DAYS[-1] - timedelta(days=number))
+        assert make_build(tmp_path, manifest) is None
+        assert current_build(tmp_path) == manifest["build"]
+    kept = {path.name.split("-")[1] for path in (tmp_path / "published").iterdir()}
+    assert kept == {f"{number:08}" for number in range(len(runs))[-builds.BUILDS_KEPT :]}
+
+
+def test_an_unfinished_build_that_started_after_the_current_one_stays(tmp_path, monkeypatch):
+    """Even where its start is long ago by a clock that has jumped since."""
+    later = tmp_path / "published" / manifest_of(2, "", DAYS[2])["build"]
+    earlier = tmp_path / "published" / manifest_of(0, "", DAYS[0])["build"]
+    for folder in (later, earlier):
+        folder.mkdir(parents=True)
+    make_build(tmp_path, manifest_of(1, "20260101T000000000000-0", DAYS[1]))
+    assert (later.exists(), earlier.exists()) == (True, False)
+
+
+def test_dbt_publishes_the_same_run_again_after_the_clock_went_back(small):
+    """The newest build seems to be from the future; what starts after it is newer."""
+    small.build()
+    first = small.published
+    ahead = "2099-01-01T00:00:00.000000+00:00"
+    for file in (first / "manifest.json", small.lake / "published.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"built_at": ahead}))
+    built = small.run("build", "--skip-flatten")
+    assert built.returncode == 0, built.stdout + built.stderr
+    second = json.loads((small.lake / "published.json").read_text())
+    assert second["build"] != first.name
+    assert second["built_at"] == "2099-01-01T00:00:00.000001+00:00"
+    assert second["build"].startswith("20990101T000000Z-")
+    assert small.run("rollback").stdout == f"rolled back from {second['build']} to {first.name}\n"
+
+
+@pytest.mark.parametrize("name", ["current.json", "published.json"])
+def test_a_damaged_pointer_is_one_line_and_the_next_run_mends_it(small, name):
+    small.build()
+    pointer = small.lake / name
+    good = pointer.read_bytes()
+    pointer.write_bytes(good[:20])
+    reader = "count_pairs" if name == "current.json" else "recommend"
+    assert_one_line(small.run(reader, *(["1"] * (reader == "recommend"))), 2, pointer)
+    finished = small.run("build")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert json.loads(pointer.read_bytes()).keys() == json.loads(good).keys()
+
+
+def test_a_lock_that_another_user_made_is_shared(tmp_path, monkeypatch):
+    """Only the folder must be open to both."""
+    opened = os.open
+
+    def of_another_user(path: str, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR and path.endswith(pointers.LOCK):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *mode)
+
+    (tmp_path / pointers.LOCK).touch()
+    monkeypatch.setattr(os, "open", of_another_user)
+    with pointers.locked(str(tmp_path)):
+        shutil.copy(tmp_path / pointers.LOCK, tmp_path / "still-writable")
