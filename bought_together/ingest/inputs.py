@@ -94,9 +94,7 @@ def inspect_in(
             raise CannotRun(f"cannot read {printable_path(path)}: it has content but no size")
         is_gzip = head.startswith(GZIP_MAGIC)
         try:
-            text = (
-                zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD) if is_gzip else head
-            )
+            text = unpacked(head) if is_gzip else head
         except zlib.error as error:
             raise unreadable(path, error) from error
         if text.startswith(UTF32_BOMS):
