@@ -8,8 +8,8 @@ import duckdb
 
 from bought_together.errors import CannotRun
 
-# dbt-duckdb names the database after the file, unquoted, and ends its path at ?, # or ;.
-UNUSABLE = re.compile(r"[?#;\x00-\x1f]|^~[^/]|['\"][^/]*$")
+# dbt-duckdb names the database after the file, unquoted, and takes the path for an address.
+UNUSABLE = re.compile(r"[?#\x00-\x1f]|^~[^/]|['\";][^/]*$")
 # DuckDB's own databases.
 RESERVED = re.compile(r"(^|/)(main|(?i:temp|system))(\.[^/]*)?$")
 SHARE = re.compile(r"(\d+(?:\.\d+)?) *%")
@@ -23,8 +23,8 @@ def check_path(path: str) -> None:
     """Raise CannotRun when DuckDB cannot use the file, or dbt cannot name a database after it."""
     if UNUSABLE.search(path):
         raise CannotRun(
-            f"DUCKDB_PATH {path}: dbt accepts no ?, # or ;, no ~name at the start, and no quote"
-            " in the name"
+            f"DUCKDB_PATH {path}: dbt accepts no ? or #, no ~name at the start, and no quote or ;"
+            " in the name of the file"
         )
     if RESERVED.search(path):
         raise CannotRun(f"DUCKDB_PATH {path}: DuckDB has a database of its own of that name")
