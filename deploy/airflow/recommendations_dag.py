@@ -107,7 +107,7 @@ SETTINGS = {
     # Without a value, dbt_project.yml decides.
     "max_unlisted_share": Param(
         default("max_unlisted_share", kind=float),
-        "Refuse the data when more than this share of purchases is of unlisted products; empty: 0.5.",
+        "Refuse more than this share of purchases of products that are not listed; empty: 0.5.",
         type=["null", "number"],
         minimum=0,
         maximum=1,
