@@ -13,9 +13,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.cloudformation import Aws, Deployment, environment, granted, secrets
+from tests.support import ROOT
+from tests.support.cloudformation import (
+    TEMPLATES,
+    Aws,
+    Deployment,
+    as_the_api_spells,
+    environment,
+    granted,
+    secrets,
+)
 
-PUBLISH = Path(__file__).parents[2] / "scripts" / "publish.py"
+PUBLISH = ROOT / "scripts" / "publish.py"
 
 
 @pytest.fixture
@@ -204,15 +213,25 @@ def test_a_holder_whose_history_is_gone_does_not_hold_the_lock(
     runs.end(execution)
 
 
-def test_a_person_can_change_settings_for_one_run(runs: Runs) -> None:
-    given = {"Name": "build", "Environment": [{"Name": "MAX_UNLISTED_SHARE", "Value": "1"}]}
-    execution = runs.start(ContainerOverrides=[given])
-    until(runs.tasks)
-    [task] = runs.tasks()
-    [override] = task["overrides"]["containerOverrides"]
-    assert override["name"] == "build"
-    assert override["environment"] == [{"name": "MAX_UNLISTED_SHARE", "value": "1"}]
-    runs.end(execution)
+def test_what_the_readme_gives_a_run_reaches_its_containers(runs: Runs, fresh: Deployment) -> None:
+    readme = (TEMPLATES / "README.md").read_text()
+    inputs = [json.loads(given) for given in re.findall(r"^run --input '(.*)'$", readme, re.M)]
+    assert len(inputs) == 2
+    for given in inputs:
+        execution = runs.start(**given)
+        until(runs.tasks)
+        [task] = runs.tasks()
+        overrides = task["overrides"]["containerOverrides"]
+        assert overrides == as_the_api_spells(given["ContainerOverrides"])
+        runs.end(execution)
+    settings, rollback = (as_the_api_spells(given["ContainerOverrides"]) for given in inputs)
+    assert settings == [
+        {"name": "build", "environment": [{"name": "MAX_UNLISTED_SHARE", "value": "1"}]}
+    ]
+    # The program that knows the cache, after one that does nothing.
+    assert [one["name"] for one in rollback] == ["build", "publish"]
+    assert rollback[0]["command"] == ["true"]
+    assert (ROOT / rollback[1]["command"][-1]).is_file()
 
 
 def test_a_run_ends_before_the_next_night(deployed: Deployment) -> None:
