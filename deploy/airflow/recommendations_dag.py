@@ -37,6 +37,10 @@ def default(name: str, otherwise: Any = None, kind: Callable[[str], Any] = str) 
     return kind(value) if value else otherwise
 
 
+def flag(text: str) -> bool:
+    return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+
+
 # Every parameter in SETTINGS is the project's setting of the same name, in upper case.
 SETTINGS = {
     "transactions": Param(
@@ -99,6 +103,32 @@ SETTINGS = {
         type="number",
         minimum=0,
         maximum=1,
+    ),
+    # Without a value, dbt_project.yml decides.
+    "max_unlisted_share": Param(
+        default("max_unlisted_share", kind=float),
+        "Refuse more than this share of purchases of products that are not listed; empty: 0.5.",
+        type=["null", "number"],
+        minimum=0,
+        maximum=1,
+    ),
+    "min_baskets_share": Param(
+        default("min_baskets_share", kind=float),
+        "Refuse fewer baskets than this share of those of the published build; empty: 0.5.",
+        type=["null", "number"],
+        minimum=0,
+        maximum=1,
+    ),
+    "allow_older_data": Param(
+        default("allow_older_data", kind=flag),
+        "Allow a newest date before that of the published build; empty: no.",
+        type=["null", "boolean"],
+    ),
+    "max_basket_products": Param(
+        default("max_basket_products", kind=int),
+        "Set baskets of more than so many products aside; empty: 5,000.",
+        type=["null", "integer"],
+        minimum=1,
     ),
 }
 PARAMS = {

@@ -95,6 +95,10 @@ def test_settings_reach_the_programs_as_written(airflow, stand_in, valkey):
         "dask_scheduler": "tls://host:8786",
         "dask_workers": 16,
         "max_reject_fraction": 0.25,
+        "max_unlisted_share": 1,
+        "min_baskets_share": 0.125,
+        "allow_older_data": True,
+        "max_basket_products": 100,
         "service_url": "https://shop.example",
     }
     # Of the worker, for other programs: none of them is for these.

@@ -44,6 +44,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": Aws.region,
+        "SFN_WAIT_SCALE": "0.2",  # the seconds that a state machine waits
         # No containers: what would run in them is not what is tested here.
         "DOCKER_HOST": f"unix://{folder}/none",
     }

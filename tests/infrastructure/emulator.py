@@ -6,6 +6,9 @@
 - It says of every user of a cache that it has one password.
 - It hands a bucket's CORS, public access block and website to its own S3, but not its encryption,
   lifecycle and ownership.
+- It names the errors of calls in a state machine as the API does, without `Exception` at the end.
+- It has a firewall, but no template can put it before a load balancer.
+- It has no Application Auto Scaling: what a template says of it is accepted and does nothing.
 """
 
 import string
@@ -14,7 +17,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ministack.app import main
-from ministack.services import ecs, elasticache, s3
+from ministack.services import ecs, elasticache, s3, stepfunctions, waf
 from ministack.services.cloudformation import provisioners
 
 
@@ -109,11 +112,40 @@ BUCKET_CONFIGURATIONS = (
 )
 
 
+def with_exception(name: Callable[[str, str], str]) -> Callable[[str, str], str]:
+    return lambda *given: f"{name(*given).removesuffix('Exception')}Exception"
+
+
+def associate(_name: str, properties: dict[str, Any], _stack: str) -> tuple[str, dict[str, Any]]:
+    waf._associate_web_acl(properties)
+    return properties["ResourceArn"], {}
+
+
+def accept(name: str, _properties: dict[str, Any], stack: str) -> tuple[str, dict[str, Any]]:
+    return f"{stack}-{name}", {}
+
+
+def nothing(*_: Any) -> None:
+    pass
+
+
+MORE_RESOURCES = {
+    "AWS::WAFv2::WebACLAssociation": {
+        "create": associate,
+        "delete": lambda _id, properties: waf._disassociate_web_acl(properties),
+    },
+    "AWS::ApplicationAutoScaling::ScalableTarget": {"create": accept, "delete": nothing},
+    "AWS::ApplicationAutoScaling::ScalingPolicy": {"create": accept, "delete": nothing},
+}
+
+
 if __name__ == "__main__":
     ecs._create_service = with_a_number(ecs._create_service)
     ecs._update_service = with_a_number(ecs._update_service)
     provisioners._sm_secret_string = without_punctuation(provisioners._sm_secret_string)
     elasticache._create_user = with_its_passwords(elasticache._create_user)
     elasticache._modify_user = with_its_passwords(elasticache._modify_user)
+    stepfunctions._prefix_sdk_error = with_exception(stepfunctions._prefix_sdk_error)
+    provisioners._RESOURCE_HANDLERS.update(MORE_RESOURCES)
     provisioners._S3_BUCKET_CONFIGURATIONS += BUCKET_CONFIGURATIONS
     main()

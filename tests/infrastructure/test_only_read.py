@@ -14,6 +14,31 @@ UNNOTICED = [
     ("cache", "Cache", "KmsKeyId", {"Fn::ImportValue": "${BaseStack}-KeyArn"}),
     ("dask", "Scheduler", "ServiceRegistries", [{"RegistryArn": "SchedulerName.Arn"}]),
     ("service", "Service", "HealthCheckGracePeriodSeconds", 60),
+    *(
+        ("service", "Scaling", *given)
+        for given in (
+            ("ServiceNamespace", "ecs"),
+            ("ScalableDimension", "ecs:service:DesiredCount"),
+            ("ResourceId", "service/${Cluster}/${Service.Name}"),
+            ("MinCapacity", "MinimumTasks"),
+            ("MaxCapacity", "MaximumTasks"),
+        )
+    ),
+    ("service", "ScalingPolicy", "PolicyType", "TargetTrackingScaling"),
+    ("service", "ScalingPolicy", "ScalingTargetId", "Scaling"),
+    (
+        "service",
+        "ScalingPolicy",
+        "TargetTrackingScalingPolicyConfiguration",
+        {
+            "PredefinedMetricSpecification": {
+                "PredefinedMetricType": "ECSServiceAverageCPUUtilization"
+            },
+            "TargetValue": 60,
+            "ScaleOutCooldown": 60,
+            "ScaleInCooldown": 300,
+        },
+    ),
     ("service", "Service", "AvailabilityZoneRebalancing", "ENABLED"),
     *(
         ("endpoints", f"{name}Endpoint", *given)
@@ -26,3 +51,7 @@ UNNOTICED = [
 @pytest.mark.parametrize(("template", "resource", "name", "value"), UNNOTICED)
 def test_property_is_set(template: str, resource: str, name: str, value: Any) -> None:
     assert template_resources(template)[resource]["Properties"][name] == value
+
+
+def test_a_release_keeps_the_number_of_tasks_that_the_load_needs() -> None:
+    assert "DesiredCount" not in template_resources("service")["Service"]["Properties"]

@@ -39,7 +39,7 @@ def test_deletion_leaves_the_data_and_nothing_else(
     fresh.deploy("cache")
     fresh.deploy("dask", ImageTag="1", CertificatesArn=certificates)
     fresh.deploy("batch", ImageTag="1", DaskStack=fresh.name("dask"))
-    fresh.deploy("service", ImageTag="1", CertificateArn=web_certificate)
+    fresh.deploy("service", ImageTag="1", Scheme="internet-facing", CertificateArn=web_certificate)
     fresh.deploy("endpoints", RouteTableIds=network["table"])
     made = {template: fresh.ids(template) for template in NAMES}
     aws("s3").put_object(Bucket=made["base"]["Bucket"], Key="source/products.txt", Body=b"1\t1\tA")

@@ -12,6 +12,9 @@ LOOKUPS: dict[str, Callable[[Aws, str], Any]] = {
     "AWS::CloudWatch::Alarm": lambda aws, name: aws("cloudwatch").describe_alarms(
         AlarmNames=[name]
     )["MetricAlarms"],
+    "AWS::DynamoDB::Table": lambda aws, name: aws("dynamodb").describe_table(TableName=name)[
+        "Table"
+    ],
     "AWS::EC2::SecurityGroup": lambda aws, group: aws("ec2").describe_security_groups(
         GroupIds=[group]
     )["SecurityGroups"],
@@ -94,12 +97,21 @@ LOOKUPS: dict[str, Callable[[Aws, str], Any]] = {
     "AWS::ServiceDiscovery::Service": lambda aws, name: aws("servicediscovery").get_service(
         Id=name
     ),
+    "AWS::StepFunctions::StateMachine": lambda aws, arn: (
+        aws("stepfunctions").describe_state_machine(stateMachineArn=arn)["status"] == "ACTIVE"
+    ),
+    "AWS::WAFv2::WebACL": lambda aws, parts: aws("wafv2").get_web_acl(
+        **dict(zip(("Name", "Id", "Scope"), parts.split("|"), strict=True))
+    ),
 }
 
 # Parts of another resource, which no service can be asked for by themselves: the test that looks at
 # the whole resource says what they made of it.
 PARTS = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": "test_only_read.py",
+    "AWS::ApplicationAutoScaling::ScalingPolicy": "test_only_read.py",
     "AWS::SNS::TopicPolicy": "test_base.py::test_only_alarms_and_events_publish_to_the_topic",
+    "AWS::WAFv2::WebACLAssociation": "test_service.py::test_one_address_cannot_send_any_number",
 }
 
 

@@ -50,11 +50,6 @@ def mend_task_definition(response_dict: dict[str, Any], **_: Any) -> None:
     response_dict["body"] = json.dumps(body).encode()
 
 
-def mend_schedule(response_dict: dict[str, Any], **_: Any) -> None:
-    body = response_dict["body"]
-    response_dict["body"] = body.replace(b'"AwsvpcConfiguration"', b'"awsvpcConfiguration"')
-
-
 class Aws:
     """`aws("s3")` is the client of a service in the emulator."""
 
@@ -64,7 +59,6 @@ class Aws:
     def __init__(self, session: boto3.Session, endpoint: str) -> None:
         events = session.events
         events.register("before-parse.ecs.DescribeTaskDefinition", mend_task_definition)
-        events.register("before-parse.scheduler.GetSchedule", mend_schedule)
         self.client = cache(lambda name: session.client(name, endpoint_url=endpoint))
 
     def __call__(self, service: str) -> Any:
@@ -147,6 +141,17 @@ class Deployment:
         return {one["OutputKey"]: one["OutputValue"] for one in answer["Stacks"][0]["Outputs"]}
 
     # What the tests ask the services themselves.
+
+    def state_machine(self) -> dict[str, Any]:
+        """Return the definition of the state machine that runs the batch."""
+        arn = self.ids("batch")["StateMachine"]
+        answer = self.aws("stepfunctions").describe_state_machine(stateMachineArn=arn)
+        return json.loads(answer["definition"])
+
+    def placed(self) -> dict[str, Any]:
+        """Return the network of the batch's task."""
+        arguments = self.state_machine()["States"]["Run"]["Arguments"]
+        return arguments["NetworkConfiguration"]["AwsvpcConfiguration"]
 
     def task_definition(self, template: str, resource: str = "TaskDefinition") -> dict[str, Any]:
         arn = self.ids(template)[resource]
