@@ -235,32 +235,53 @@ def test_only_a_whole_build_publishes(built):
     """Everything in the warehouse is good, and nothing but a build of all of it may publish."""
     pointer = built.lake / "published.json"
     pointer.unlink()
-    commands = [
-        "run",
-        "test",
-        "compile",
-        "docs generate",
-        "build --select stg_products",
-        "build --empty",
-    ]
+    trial = "a build with --empty or --sample is a trial"
+    told = {
+        "run": None,
+        "test": None,
+        "compile": None,
+        "docs generate": None,
+        "build --select stg_products": "this build left out ",
+        "build --exclude resource_type:seed resource_type:unit_test assert_data_not_older": (
+            "this build left out assert_data_not_older, excluded_products"
+        ),
+        "build --sample '1 day' --exclude-resource-type unit_test": trial,
+        "build --empty": trial,
+    }
     run_each = """if True:
-        import os, sys
+        import os, shlex, sys
         from dbt.cli.main import dbtRunner
         manifest = dbtRunner().invoke(["--quiet", "parse"]).result
         for command in sys.argv[2:]:
-            outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *command.split()])
-            print(command, outcome.success, os.path.exists(sys.argv[1]), sep=": ")
+            outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *shlex.split(command)])
+            print("after", command, outcome.success, os.path.exists(sys.argv[1]), sep=": ")
     """
     finished = subprocess.run(
-        [sys.executable, "-c", run_each, pointer, *commands],
+        [sys.executable, "-c", run_each, pointer, *told],
         cwd=ROOT,
         env=built.environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    lines = [line for line in finished.stdout.splitlines() if line.endswith((": True", ": False"))]
-    assert lines == [f"{command}: True: False" for command in commands], finished.stderr
+    lines = [
+        line
+        for line in finished.stdout.splitlines()
+        if line.startswith(("after: ", "Nothing published: ", "Published "))
+    ]
+    for command, reason in told.items():
+        if reason:
+            assert lines.pop(0).startswith(f"Nothing published: {reason}"), command
+        assert lines.pop(0) == f"after: {command}: True: False", finished.stderr
+    assert not lines
+
+
+def test_a_whole_job_that_published_nothing_could_not_run(built):
+    before = published(built)
+    finished = built.run("build", "--skip-flatten", DBT_EMPTY=1)
+    assert_one_line(finished, 2, "dbt build published nothing; the reason is above")
+    assert "Nothing published: " in finished.stdout
+    assert published(built) == before
 
 
 def test_a_slow_build_of_an_older_run_does_not_replace_a_newer_one(built):
