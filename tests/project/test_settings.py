@@ -125,7 +125,7 @@ def test_duckdb_can_use_a_warehouse_that_is_not_refused(name: str, tmp_path: Pat
 @pytest.mark.parametrize("name", UNUSABLE)
 @pytest.mark.parametrize("folder", ["", "data/"])
 def test_a_warehouse_that_cannot_be_used_is_one_line(name: str, folder: str) -> None:
-    with pytest.raises(CannotRun, match="^DUCKDB_PATH ") as error:
+    with pytest.raises(CannotRun, match=r"^DUCKDB_PATH ") as error:
         check_path(folder + name)
     assert folder + name in str(error.value)
 
