@@ -284,6 +284,59 @@ def test_a_whole_job_that_published_nothing_could_not_run(built):
     assert published(built) == before
 
 
+@pytest.fixture
+def own_logs(built: Shop) -> Shop:
+    """The built shop, with dbt's log to itself."""
+    return replace(built, dbt_folder=built.folder / "dbt")
+
+
+def test_a_whole_job_that_is_terminated_leaves_nothing_behind(own_logs):
+    """As by a scheduler, or a container that is stopped."""
+    log = own_logs.dbt_folder / "logs" / "dbt.log"
+    before, files = published(own_logs), set(contents(own_logs.lake))
+
+    def terminate_when(condition, *arguments):
+        process = subprocess.Popen(
+            [*map(str, BUILD), *arguments],
+            cwd=own_logs.project,
+            env=own_logs.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: condition() or process.poll() is not None, "its middle", QUICK_POLL)
+        process.terminate()
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, output, errors) == (143, "", "error: terminated\n")
+        assert published(own_logs) == before
+        assert set(contents(own_logs.lake)) == files
+        assert not list(own_logs.folder.glob("warehouse.duckdb?*"))
+
+    runs = own_logs.lake / "runs"
+    terminate_when(lambda: len(list(runs.iterdir())) > 1)  # in the middle of flatten
+    began = re.compile(r"START sql table model main\.int_product_pairs_counted")
+    terminate_when(lambda: log.exists() and began.search(log.read_text()), "--skip-flatten")
+
+
+def test_a_whole_job_whose_reader_goes_away_publishes_all_the_same(built):
+    before = published(built)
+    reader, writer = os.pipe()
+    os.close(reader)
+    finished = subprocess.run(
+        [*map(str, BUILD), "--skip-flatten"],
+        cwd=built.project,
+        env=built.environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (finished.returncode, finished.stderr) == (141, "")
+    assert published(built)[2] > before[2]
+
+
 def test_a_slow_build_of_an_older_run_does_not_replace_a_newer_one(built):
     held, gate = hold_build(built)
     slow = subprocess.Popen(
