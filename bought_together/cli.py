@@ -93,6 +93,7 @@ def raising_sigterm() -> Iterator[None]:
     """Raise Terminated in the main thread on SIGTERM, unless the program handles it itself."""
 
     def terminate(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut the tidying short
         raise Terminated
 
     try:

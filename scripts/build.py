@@ -16,6 +16,7 @@ from bought_together.cli import (
     DEFAULT_LAKE,
     INTERRUPTED,
     TERMINATED,
+    Terminated,
     program,
     stop,
 )
@@ -37,8 +38,9 @@ def running(script: str) -> Iterator[None]:
             check_status(script, process.wait())  # the first error is the one to mend
             raise
         check_status(script, process.wait())
-    except KeyboardInterrupt:
-        process.terminate()
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Terminated):
+            process.terminate()  # after Ctrl-C, the terminal has interrupted it
         if (status := process.wait()) in (INTERRUPTED, TERMINATED):
             sys.exit(status)  # it has said so
         raise
