@@ -16,7 +16,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 
 from bought_together.errors import CannotRun, describe, storage_errors
-from bought_together.export.build_summary import manifest_counts, summarise
+from bought_together.export.build_summary import describe_build, manifest_counts
 from bought_together.export.publish_rule import reason_not_to_publish
 from bought_together.pairs.counting_rules import counting_rules
 from bought_together.storage.builds import build_path, make_published, newer_than
@@ -65,7 +65,7 @@ def begin_publish(facts: Facts) -> Facts:
     reason = reason_not_to_publish(facts["nodes"], facts["results"], facts["project"], is_trial)
     if not reason and (newer := newer_than(lake_path, manifest)):
         reason = is_older(manifest, newer)
-    summary = summarise(facts["measures"], facts["max_basket_products"])
+    summary = describe_build(facts["measures"], facts["max_basket_products"])
     if reason:
         return {"summary": summary, "message": f"Nothing published: {reason}"}
     folder = build_path(lake_path, manifest["build"])
