@@ -5,10 +5,13 @@ library that cannot be imported ends the program like any other defect.
 """
 
 import io
+import math
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,11 +24,16 @@ CANNOT_RUN = 2  # something is missing, unreadable, unreachable or full
 DEFECT = 70  # of the program; Python's own status 1 would mean that the data was refused
 INTERRUPTED = 130  # by Ctrl-C, as in shells; click's own status would be 1
 READER_GONE = 141  # the output's, as in shells; click's own status would be 1
+TERMINATED = 143  # by SIGTERM, as in shells
 
 DEFAULT_LAKE = "data/lake"
 DEFAULT_REDIS_PREFIX = "bought-together"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which schedulers and containers end a program; it tidies up as after Ctrl-C."""
 
 
 class Program(click.Command):
@@ -35,6 +43,7 @@ class Program(click.Command):
     """
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        open_closed_streams()
         # A file name or a terminal may know other characters than the other.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -42,35 +51,60 @@ class Program(click.Command):
         return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        try:
+        with one_line_for_errors():
             return super().make_context(*args, **extra)
-        except click.UsageError as error:  # click itself prints several lines
-            stop(error.format_message(), CANNOT_RUN)
 
     def invoke(self, ctx: click.Context) -> Any:
-        open_closed_streams()
-        try:
+        with one_line_for_errors(), raising_sigterm():
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort):
-            raise  # click ends the program
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still flushes
-            sys.exit(READER_GONE)
-        except click.ClickException as error:
-            stop(error.format_message(), CANNOT_RUN)
-        except Refused as error:
-            stop(str(error), REFUSED)
-        except CannotRun as error:
-            stop(str(error), CANNOT_RUN)
-        except storage_errors() as error:
-            stop(describe(error), CANNOT_RUN)
-        except MemoryError:
-            stop("not enough memory", CANNOT_RUN)
-        except KeyboardInterrupt:
-            stop("interrupted", INTERRUPTED)
-        except Exception:
-            traceback.print_exc()
-            sys.exit(DEFECT)
+
+
+@contextmanager
+def one_line_for_errors() -> Iterator[None]:
+    """End the program with one line where an error is raised; click itself prints several."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort):
+        raise  # click ends the program
+    except BrokenPipeError:
+        write_nowhere(1)
+        sys.exit(READER_GONE)
+    except click.ClickException as error:
+        stop(error.format_message(), CANNOT_RUN)
+    except Refused as error:
+        stop(str(error), REFUSED)
+    except CannotRun as error:
+        stop(str(error), CANNOT_RUN)
+    except storage_errors() as error:
+        stop(describe(error), CANNOT_RUN)
+    except MemoryError:
+        stop("not enough memory", CANNOT_RUN)
+    except Terminated:
+        stop("terminated", TERMINATED)
+    except KeyboardInterrupt:
+        stop("interrupted", INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(DEFECT)
+
+
+@contextmanager
+def raising_sigterm() -> Iterator[None]:
+    """Raise Terminated in the main thread on SIGTERM, unless the program handles it itself."""
+
+    def terminate(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut the tidying short
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # only the main thread receives signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def open_closed_streams() -> None:
@@ -80,10 +114,25 @@ def open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (open to the end)
 
 
+def write_nowhere(stream: int) -> None:
+    """Let what Python still flushes to a stream without a reader go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 def stop(message: str, status: int) -> NoReturn:
     """End the program with one line on standard error."""
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    try:
+        click.echo(f"error: {' '.join(message.split())}", err=True)
+    except OSError:  # nobody reads it, and the status still counts
+        write_nowhere(2)
     sys.exit(status)
+
+
+def refuse_nan(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    """Refuse what every range lets through: nan is neither too small nor too large."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number")
+    return value
 
 
 def program(function: Callable[..., Any]) -> Program:

@@ -7,6 +7,7 @@ import csv
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ class DbtEvents:
         if event.info.name == "PrintEvent":
             self.clear()
             self.has_published |= event.info.msg.startswith("Published ")
-            click.echo(event.info.msg.replace("Published ", "published  ", 1))
+            with suppress(BrokenPipeError):  # without a reader, the build still ends as it should
+                click.echo(event.info.msg.replace("Published ", "published  ", 1))
         elif self.is_terminal and event.info.name == "LogStartLine":
             text = f"{event.data.index}/{event.data.total} {event.data.description}"
             click.echo(f"\r\033[K{text[:79]}", nl=False, err=True)
@@ -92,6 +94,7 @@ def parse_project(project: Path) -> "Manifest":
 
     outcome = dbtRunner().invoke(["parse", *options(project)])
     if outcome.exception:
+        raise_interrupt(outcome.exception)
         raise CannotRun(f"dbt cannot read the project: {explain_dbt_error(outcome.exception)}")
     assert isinstance(outcome.result, Manifest)
     return outcome.result
@@ -114,6 +117,7 @@ def run_dbt_build(project: Path, manifest: "Manifest") -> None:
     outcome = runner.invoke(["build", *left_out, *options(project)])
     events.clear()
     if outcome.exception:
+        raise_interrupt(outcome.exception)
         raise CannotRun(f"dbt build: {explain_dbt_error(outcome.exception)}")
     assert isinstance(outcome.result, RunExecutionResult)
     results = outcome.result.results
@@ -133,6 +137,12 @@ def run_dbt_build(project: Path, manifest: "Manifest") -> None:
         raise CannotRun("dbt build published nothing; the reason is above")
     passed = [result for result in results if result.status in ("pass", "warn")]
     click.echo(f"dbt build  {time.monotonic() - began:.1f} s, {len(passed)} tests passed")
+
+
+def raise_interrupt(error: BaseException) -> None:
+    """Raise an interrupt of this program, which dbt returns like its own errors."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
 
 
 def one_line(text: str | None) -> str:

@@ -16,7 +16,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 
 from bought_together.errors import CannotRun, describe, storage_errors
-from bought_together.export.build_summary import manifest_counts, summarise
+from bought_together.export.build_summary import describe_build, manifest_counts
 from bought_together.export.publish_rule import reason_not_to_publish
 from bought_together.pairs.counting_rules import counting_rules
 from bought_together.storage.builds import build_path, make_published, newer_than
@@ -56,16 +56,16 @@ def begin_publish(facts: Facts) -> Facts:
     """Return the folder to write the tables to, or a message with the reason not to publish.
 
     `facts` has the build's `manifest` (build, run, rules, built_at) and `measures`, and `nodes`,
-    `results`, `project` and `is_trial` for the publish rule. The answer's `summary` describes the
-    build in a few lines, published or not.
+    `results` and `project` for the publish rule. The answer's `summary` describes the build in a
+    few lines, published or not.
     """
     lake_path, manifest = lake_path_setting(os.environ), facts["manifest"]
-    reason = reason_not_to_publish(
-        facts["nodes"], facts["results"], facts["project"], facts["is_trial"]
-    )
+    flags = get_flags()  # dbt's macros do not see SAMPLE
+    is_trial = bool(flags.EMPTY or flags.SAMPLE)
+    reason = reason_not_to_publish(facts["nodes"], facts["results"], facts["project"], is_trial)
     if not reason and (newer := newer_than(lake_path, manifest)):
         reason = is_older(manifest, newer)
-    summary = summarise(facts["measures"], facts["max_basket_products"])
+    summary = describe_build(facts["measures"], facts["max_basket_products"])
     if reason:
         return {"summary": summary, "message": f"Nothing published: {reason}"}
     folder = build_path(lake_path, manifest["build"])

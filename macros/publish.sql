@@ -54,8 +54,7 @@
         'max_basket_products': var('max_basket_products') | int,
         'project': project_name,
         'nodes': nodes,
-        'results': outcomes,
-        'is_trial': true if flags.EMPTY or flags.SAMPLE else false
+        'results': outcomes
     }) -}}
 {% endmacro %}
 

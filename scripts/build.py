@@ -11,26 +11,48 @@ from pathlib import Path
 
 import click
 
-from bought_together.cli import CANNOT_RUN, DEFAULT_LAKE, program, stop
+from bought_together.cli import (
+    CANNOT_RUN,
+    DEFAULT_LAKE,
+    INTERRUPTED,
+    TERMINATED,
+    Terminated,
+    program,
+    stop,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
 def running(script: str) -> Iterator[None]:
-    """Run another program in the meantime; ends this one with its exit status if it fails."""
+    """Run another program in the meantime; ends this one with its exit status if it fails.
+
+    The other program ends with this one.
+    """
     process = subprocess.Popen([sys.executable, PROJECT / "scripts" / f"{script}.py"])
     try:
-        yield
-    finally:
-        status = process.wait()
-        if status < 0:
-            name = signal.Signals(-status).name
-            stop(
-                f"{script} was killed by {name}; the kernel kills when memory is short", CANNOT_RUN
-            )
-        if status:
-            sys.exit(status)
+        try:
+            yield
+        except Exception:
+            check_status(script, process.wait())  # the first error is the one to mend
+            raise
+        check_status(script, process.wait())
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Terminated):
+            process.terminate()  # after Ctrl-C, the terminal has interrupted it
+        if (status := process.wait()) in (INTERRUPTED, TERMINATED):
+            sys.exit(status)  # it has said so
+        raise
+
+
+def check_status(script: str, status: int) -> None:
+    """End this program if another one, which has ended with this status, failed."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        stop(f"{script} was killed by {name}; the kernel kills when memory is short", CANNOT_RUN)
+    if status:
+        sys.exit(status)
 
 
 def show_result(lake_path: str, duckdb_path: str) -> None:

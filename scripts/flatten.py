@@ -4,7 +4,13 @@ import time
 
 import click
 
-from bought_together.cli import lake_path_option, program, scheduler_option, workers_option
+from bought_together.cli import (
+    lake_path_option,
+    program,
+    refuse_nan,
+    scheduler_option,
+    workers_option,
+)
 from bought_together.errors import Refused
 
 
@@ -31,6 +37,7 @@ from bought_together.errors import Refused
     envvar="MAX_REJECT_FRACTION",
     default=0.01,
     type=click.FloatRange(0, 1),
+    callback=refuse_nan,
     show_envvar=True,
     help="Refuse the data when more than this share of records is rejected or holds a"
     " rejected line.",

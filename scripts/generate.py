@@ -1,24 +1,16 @@
 """Write synthetic transactions and products of any size in the input format."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bought_together.cli import program
+from bought_together.cli import program, refuse_nan
 from bought_together.samples.simulated import SIZE_LIMIT, Shop, generate
 from bought_together.storage.filesystem import cannot
 
 SHARE = click.FloatRange(0, 1)
 AT_LEAST_ONE = click.IntRange(min=1)
-
-
-def refuse_nan(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Refuse what every range lets through: nan is neither too small nor too large."""
-    if math.isnan(value):
-        raise click.BadParameter("nan is not a number")
-    return value
 
 
 @program

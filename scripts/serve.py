@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 
 import click
@@ -69,6 +70,7 @@ def main(host: str, port: int, root_path: str, redis_prefix: str, lake_path: str
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # uvicorn handles it, then raises it again
     uvicorn.Server(config).run(sockets)
 
 

@@ -5,6 +5,8 @@
 
 from typing import Any
 
+from bought_together.ingest.report import count
+
 Measures = dict[str, Any]
 
 
@@ -20,7 +22,7 @@ def manifest_counts(measures: Measures) -> dict[str, Any]:
     }
 
 
-def summarise(measures: Measures, max_basket_products: int) -> str:
+def describe_build(measures: Measures, max_basket_products: int) -> str:
     """Return the lines that people read before they trust a build; empty for a part of one."""
     lines = []
     if data := measures.get("int_data_measured"):
@@ -57,7 +59,3 @@ def unlisted_line(data: dict[str, Any]) -> str:
 
 def share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
-
-
-def count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-PUBLISHED = ("product_recommendations", "products")
+MARTS = ("product_recommendations", "products")
 DONE = ("success", "pass", "warn")
 NAMES_SHOWN = 5
 
@@ -44,7 +44,7 @@ def vouching_nodes(nodes: Mapping[str, Mapping[str, Any]], project: str) -> set[
     """Return the ids of the marts, all their upstream nodes, and all data tests on these."""
     ours = {unique_id: node for unique_id, node in nodes.items() if node["package"] == project}
     upstream: set[str] = set()
-    to_visit = [unique_id for unique_id, node in ours.items() if node["name"] in PUBLISHED]
+    to_visit = [unique_id for unique_id, node in ours.items() if node["name"] in MARTS]
     while to_visit:
         unique_id = to_visit.pop()
         if unique_id in ours and unique_id not in upstream:

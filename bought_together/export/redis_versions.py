@@ -109,7 +109,7 @@ def publish(
             f"only {arrived:,} of {table.num_rows:,} answers arrived in Redis: publish again"
         )
     manifest = manifest_of(export, table.num_rows)
-    move_pointer(client, keys, published_id, keep_seconds, manifest, is_rollback)
+    move_current(client, keys, published_id, keep_seconds, manifest, is_rollback)
     return table.num_rows
 
 
@@ -139,7 +139,7 @@ def as_parquet(table: pa.Table) -> bytes:
     return file.getvalue()
 
 
-def move_pointer(
+def move_current(
     client: redis.Redis,
     keys: Keys,
     published_id: str,
@@ -210,7 +210,7 @@ def roll_back_redis(
         if not named:
             raise NotInRedis(f"{version} is not in Redis: it has expired, or was never published")
         target = left if left in named else named[0]
-    move_pointer(client, keys, target, keep_seconds, None, is_rollback=True)
+    move_current(client, keys, target, keep_seconds, None, is_rollback=True)
     return version_of(left), version_of(target)
 
 

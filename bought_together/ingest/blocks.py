@@ -192,17 +192,17 @@ def read_json_lines(data: bytes, chunk: int) -> pa.Table:
     refusals = []
     for schema in FAST_SCHEMAS:
         try:
-            return read_json(data, schema, chunk)
+            return parse_json(data, schema, chunk)
         except pa.ArrowInvalid as refusal:
             refusals.append(refusal)
     if not NUMBER_AMONG_TEXT.search(str(refusals[0])):
         raise refusals[-1]
     # Some ids are numbers and others text, or not integers: quotes make them text as written.
     quoted = NUMERIC_ID.sub(rb'\1"\2"', data)
-    return read_json(quoted, FAST_SCHEMAS[0], chunk + len(quoted) - len(data))
+    return parse_json(quoted, FAST_SCHEMAS[0], chunk + len(quoted) - len(data))
 
 
-def read_json(data: bytes, schema: pa.Schema, chunk: int) -> pa.Table:
+def parse_json(data: bytes, schema: pa.Schema, chunk: int) -> pa.Table:
     return pyarrow.json.read_json(
         pa.BufferReader(pa.py_buffer(data)),
         read_options=pyarrow.json.ReadOptions(

@@ -64,7 +64,7 @@ def compile_model(
 def render_model(path: Path, known: Mapping[str, Any]) -> str:
     """Return a model's SQL; its Jinja may call config, env_var and the functions in `known`."""
     try:
-        return render(path.read_text(), {**known, "config": lambda **_: ""})
+        return render_jinja(path.read_text(), {**known, "config": lambda **_: ""})
     except (jinja2.TemplateError, KeyError) as error:
         raise CannotRun(
             f"{path}: {describe(error)}; with PAIR_ENGINE=dask this model runs outside dbt"
@@ -72,7 +72,7 @@ def render_model(path: Path, known: Mapping[str, Any]) -> str:
         ) from error
 
 
-def render(text: str, known: Mapping[str, Any]) -> str:
+def render_jinja(text: str, known: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     return environment.from_string(text).render(known, env_var=env_var)
 
@@ -81,7 +81,7 @@ def project_vars(project: Path) -> dict[str, Any]:
     """Return the vars of dbt_project.yml, with the environment variables that they read."""
     declared = yaml.safe_load((project / "dbt_project.yml").read_text())["vars"]
     return {
-        name: render(value, {}) if isinstance(value, str) else value
+        name: render_jinja(value, {}) if isinstance(value, str) else value
         for name, value in declared.items()
     }
 

@@ -27,7 +27,7 @@ from bought_together.storage.pointers import read_json
 
 RUN_TABLES = ("line_items", "products", "rejects")
 COUNT_TABLES = ("product_keys", "basket_sizes", "product_pairs")
-PUBLISHED = ("published_build", "published_recommendations")
+PUBLISHED_VIEWS = ("published_build", "published_recommendations")
 # The keys that the views take from a manifest, and their types in DuckDB.
 INPUT_FILE = {"number": "integer", "path": "varchar"}
 COUNT = {"folder": "varchar", "rules": "varchar"}
@@ -73,7 +73,7 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the views point to a run of the lake that still exists."""
     try:
-        for table in (*RUN_TABLES, "input_files", *PUBLISHED):
+        for table in (*RUN_TABLES, "input_files", *PUBLISHED_VIEWS):
             connection.execute(f"select 1 from {schema(connection)}.{table} limit 0")
     except duckdb.Error:
         return False

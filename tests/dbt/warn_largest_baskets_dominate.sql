@@ -25,7 +25,7 @@ largest as (
 
     select
         sum(pair_occurrences) filter (where size_rank <= basket_count // 1000)
-        / sum(pair_occurrences) as share_of_pair_occurrences
+        / nullif(sum(pair_occurrences), 0) as share_of_pair_occurrences
     from ranked
 
 )

@@ -1,13 +1,17 @@
 """PAIR_ENGINE=dask around the counting: its settings, the rules it takes from dbt, its failures."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+from bought_together.dask_tasks import PROGRAM_BYTES, Resources, resources
 from bought_together.errors import CannotRun
+from bought_together.pairs.counting_rules import counting_rules
 from bought_together.pairs.model_sql import compile_model, run_model
 from scripts import count_pairs
+from tests.support import ROOT
 from tests.support.oracle import recommend
 from tests.support.processes import assert_one_line, kill_when, program, start
 from tests.support.shop import Shop
@@ -103,7 +107,8 @@ def test_a_var_that_only_dbt_knows_is_found_out(shop: Shop) -> None:
     shop.build(MAX_BASKET_PRODUCTS=2)
     assert {row[0] for row in shop.recommendations()} == {"b", "c"}
     assert shop.dbt("--quiet", "build", MAX_BASKET_PRODUCTS=2).returncode == 0
-    for built in (shop.dbt("build"), shop.dbt("build", "--vars", "{max_basket_products: 3}")):
+    by_vars = ("--vars", "{max_basket_products: 3}")
+    for built in (shop.dbt("build"), shop.dbt("build", *by_vars, MAX_BASKET_PRODUCTS=2)):
         assert built.returncode == 2
         assert "were counted under other rules" in built.stdout
 
@@ -235,3 +240,57 @@ def test_help_names_every_setting() -> None:
     shown = CliRunner().invoke(count_pairs.main, ["--help"]).output
     for setting in ("LAKE_PATH", "DASK_SCHEDULER", "--largest-chunk"):
         assert setting in shown
+
+
+SEED = "seeds/excluded_products.csv"
+FINGERPRINTED = {
+    "seed": (SEED, "product_id,reason", "product_id,reason\nbag,bag"),
+    "rule": (RULES, "> 0", ">= 0"),
+    "rule-before": ("models/staging/lake/stg_line_items.sql", "select", "select distinct"),
+    "keys": ("models/intermediate/int_products_keyed.sql", "product_id", "lower(product_id)"),
+    "var": ("dbt_project.yml", "5000", "4999"),
+}
+
+
+@pytest.mark.parametrize(("file", "before", "after"), FINGERPRINTED.values(), ids=FINGERPRINTED)
+def test_the_fingerprint_follows_all_that_is_counted_by(
+    shop: Shop, file: str, before: str, after: str
+) -> None:
+    shop.copy_project()
+    first = counting_rules(shop.project).fingerprint()
+    assert counting_rules(shop.project).fingerprint() == first
+    change(shop.project / file, before, after)
+    assert counting_rules(shop.project).fingerprint() != first
+
+
+def test_the_fingerprint_follows_settings_that_matter_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = counting_rules(ROOT).fingerprint()
+    assert counting_rules(ROOT, {"max_basket_products": 3}).fingerprint() != first
+    assert counting_rules(ROOT, {"recommendations_per_product": 3}).fingerprint() == first
+    monkeypatch.setenv("MAX_UNLISTED_SHARE", "0.9")
+    assert counting_rules(ROOT).fingerprint() == first
+    monkeypatch.setenv("MAX_BASKET_PRODUCTS", "3")
+    assert counting_rules(ROOT).fingerprint() != first
+
+
+def test_tasks_use_the_memory_of_the_smallest_worker() -> None:
+    """A task may land on any worker: its share of memory is that of the least, per thread."""
+    limits = [(16_000_000_000, 2), (8_000_000_000, 4), (2_000_000_000, 1)]
+    workers = {
+        f"tcp://{number}": {"memory_limit": limit, "nthreads": threads}
+        for number, (limit, threads) in enumerate(limits)
+    }
+    client = SimpleNamespace(scheduler_info=lambda: {"workers": workers})
+    shares = [int(limit * 0.7 - PROGRAM_BYTES) // threads for limit, threads in limits]
+    assert resources(client) == Resources(threads=7, memory=min(shares))
+    workers["tcp://9"] = {"memory_limit": 0, "nthreads": 4}  # it has no limit of its own
+    assert resources(client) == Resources(11, int(4e9 * 0.7 - PROGRAM_BYTES) // 4)
+
+
+def test_a_cluster_without_a_worker_is_one_line() -> None:
+    scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
+    client = SimpleNamespace(scheduler_info=lambda: {"workers": {}}, scheduler=scheduler)
+    with pytest.raises(CannotRun, match=r"tcp://127.0.0.1:8786 has lost all its workers"):
+        resources(client)

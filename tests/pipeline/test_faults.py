@@ -235,32 +235,106 @@ def test_only_a_whole_build_publishes(built):
     """Everything in the warehouse is good, and nothing but a build of all of it may publish."""
     pointer = built.lake / "published.json"
     pointer.unlink()
-    commands = [
-        "run",
-        "test",
-        "compile",
-        "docs generate",
-        "build --select stg_products",
-        "build --empty",
-    ]
+    trial = "a build with --empty or --sample is a trial"
+    told = {
+        "run": None,
+        "test": None,
+        "compile": None,
+        "docs generate": None,
+        "build --select stg_products": "this build left out ",
+        "build --exclude resource_type:seed resource_type:unit_test assert_data_not_older": (
+            "this build left out assert_data_not_older, excluded_products"
+        ),
+        "build --sample '1 day' --exclude-resource-type unit_test": trial,
+        "build --empty": trial,
+    }
     run_each = """if True:
-        import os, sys
+        import os, shlex, sys
         from dbt.cli.main import dbtRunner
         manifest = dbtRunner().invoke(["--quiet", "parse"]).result
         for command in sys.argv[2:]:
-            outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *command.split()])
-            print(command, outcome.success, os.path.exists(sys.argv[1]), sep=": ")
+            outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *shlex.split(command)])
+            print("after", command, outcome.success, os.path.exists(sys.argv[1]), sep=": ")
     """
     finished = subprocess.run(
-        [sys.executable, "-c", run_each, pointer, *commands],
+        [sys.executable, "-c", run_each, pointer, *told],
         cwd=ROOT,
         env=built.environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    lines = [line for line in finished.stdout.splitlines() if line.endswith((": True", ": False"))]
-    assert lines == [f"{command}: True: False" for command in commands], finished.stderr
+    lines = [
+        line
+        for line in finished.stdout.splitlines()
+        if line.startswith(("after: ", "Nothing published: ", "Published "))
+    ]
+    for command, reason in told.items():
+        if reason:
+            assert lines.pop(0).startswith(f"Nothing published: {reason}"), command
+        assert lines.pop(0) == f"after: {command}: True: False", finished.stderr
+    assert not lines
+
+
+def test_a_whole_job_that_published_nothing_could_not_run(built):
+    before = published(built)
+    finished = built.run("build", "--skip-flatten", DBT_EMPTY=1)
+    assert_one_line(finished, 2, "dbt build published nothing; the reason is above")
+    assert "Nothing published: " in finished.stdout
+    assert published(built) == before
+
+
+@pytest.fixture
+def own_logs(built: Shop) -> Shop:
+    """The built shop, with dbt's log to itself."""
+    return replace(built, dbt_folder=built.folder / "dbt")
+
+
+def test_a_whole_job_that_is_terminated_leaves_nothing_behind(own_logs):
+    """As by a scheduler, or a container that is stopped."""
+    log = own_logs.dbt_folder / "logs" / "dbt.log"
+    before, files = published(own_logs), set(contents(own_logs.lake))
+
+    def terminate_when(condition, *arguments):
+        process = subprocess.Popen(
+            [*map(str, BUILD), *arguments],
+            cwd=own_logs.project,
+            env=own_logs.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: condition() or process.poll() is not None, "its middle", QUICK_POLL)
+        process.terminate()
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, output, errors) == (143, "", "error: terminated\n")
+        assert published(own_logs) == before
+        assert set(contents(own_logs.lake)) == files
+        assert not list(own_logs.folder.glob("warehouse.duckdb?*"))
+
+    runs = own_logs.lake / "runs"
+    terminate_when(lambda: len(list(runs.iterdir())) > 1)  # in the middle of flatten
+    began = re.compile(r"START sql table model main\.int_product_pairs_counted")
+    terminate_when(lambda: log.exists() and began.search(log.read_text()), "--skip-flatten")
+
+
+def test_a_whole_job_whose_reader_goes_away_publishes_all_the_same(built):
+    before = published(built)
+    reader, writer = os.pipe()
+    os.close(reader)
+    finished = subprocess.run(
+        [*map(str, BUILD), "--skip-flatten"],
+        cwd=built.project,
+        env=built.environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (finished.returncode, finished.stderr) == (141, "")
+    assert published(built)[2] > before[2]
 
 
 def test_a_slow_build_of_an_older_run_does_not_replace_a_newer_one(built):

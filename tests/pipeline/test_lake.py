@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
@@ -21,7 +22,9 @@ from bought_together.ingest.run import flatten
 from bought_together.pairs.run import count_pairs
 from bought_together.storage import builds, filesystem, lake, pointers
 from bought_together.storage.lake import REFUSALS_KEPT, RUNS_KEPT
+from bought_together.storage.mount import mount_lake
 from tests.support import ROOT
+from tests.support.exports import LISTED, ROWS, write_build
 from tests.support.processes import PATIENCE, assert_one_line
 from tests.support.shop import Shop
 
@@ -99,6 +102,41 @@ def test_a_lake_whose_run_nobody_would_name_so_is_built_published_and_replaced(s
     assert small.manifest()["run"] == newer
     assert small.run("build", "--skip-flatten").returncode == 0
     assert json.loads((small.published / "manifest.json").read_text())["run"] == newer
+
+
+@pytest.mark.parametrize("field", ["run", "file", "built_at", "folder"])
+def test_what_a_lake_holds_is_mounted_as_text(small, field):
+    """Even by hand, nothing in a pointer is SQL: quotes, braces and statements stay text."""
+    text = "x'}); copy (select 1) to 'written.csv' --"
+    run = flatten_here(small)
+    count_pairs(str(small.lake), project=ROOT)
+    current = json.loads((small.lake / "current.json").read_text())
+    if field == "run":
+        (small.lake / "runs" / run).rename(small.lake / "runs" / text)
+        current["run"] = run = text
+    elif field == "file":
+        current["files"][0]["path"] = text
+    elif field == "folder":
+        counted = json.loads((small.run_folder / "pairs.json").read_text())
+        (small.run_folder / counted["folder"]).rename(small.run_folder / text)
+        (small.run_folder / "pairs.json").write_text(json.dumps(counted | {"folder": text}))
+    else:
+        build = write_build(small.lake, ROWS, LISTED)
+        manifest = json.loads((build / "manifest.json").read_text()) | {"built_at": text}
+        (build / "manifest.json").write_text(json.dumps(manifest))
+    (small.lake / "current.json").write_text(json.dumps(current))
+    with duckdb.connect() as connection:
+        mount_lake(connection, str(small.lake))
+        [(mounted, built_at)] = connection.sql("from lake.mounted_run").fetchall()
+        [(folder,)] = connection.sql("select folder from lake.mounted_count").fetchall()
+        files = connection.sql("select path from lake.input_files order by number").fetchall()
+        for table in ("line_items", "product_pairs"):
+            assert connection.sql(f"from lake.{table}").fetchall()
+    assert mounted == run
+    assert {"run": mounted, "file": files[0][0], "built_at": built_at, "folder": folder}[
+        field
+    ] == text
+    assert not list(Path.cwd().glob("*.csv"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -532,3 +533,69 @@ def test_a_store_behind_tls_is_used_with_its_authority_and_refused_without(tls_s
     by_hand = tls_shop.dbt("--no-use-colors", "build")
     assert by_hand.returncode != 0
     assert "SSL" in by_hand.stdout
+
+
+class Object(BaseHTTPRequestHandler):
+    """Answers every request with one small object."""
+
+    protocol_version = "HTTP/1.1"
+    content = b"number\n42\n"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.send_header("ETag", '"1"')
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def tls_object(authority: trustme.CA, tmp_path: Path) -> Iterator[str]:
+    """The address of a server behind TLS, whose certificate no system knows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Object) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("client", ["httplib", "curl"])
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "unknown"])
+def test_duckdb_verifies_certificates_with_either_client(
+    tls_object: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    client: str,
+    is_known: bool,
+) -> None:
+    settings = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL_S3": tls_object,
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    if is_known:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    else:
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    with duckdb.connect() as connection:
+        S3Login().load(connection)
+        connection.execute(f"set global httpfs_client_implementation = '{client}'")
+        connection.execute("set global http_retries = 0")
+        read = "select * from read_csv('s3://shop/object.csv')"
+        if is_known:
+            assert connection.execute(read).fetchall() == [(42,)]
+        else:
+            with pytest.raises(duckdb.Error, match=r"(?i)ssl|certificate|verif"):
+                connection.execute(read)

@@ -1,9 +1,14 @@
 """The compiled engine counts what a Counter over the combinations of each basket counts."""
 
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import combinations, pairwise
+from pathlib import Path
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +17,7 @@ from hypothesis import strategies as st
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.run import flatten
-from bought_together.pairs import counting, run
+from bought_together.pairs import counting, kernels, run
 from bought_together.pairs.counting_rules import counting_rules
 from bought_together.pairs.kernels import SMALL, distinct_items, sort_baskets
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
@@ -263,3 +268,68 @@ def test_lake_paths_of_every_kind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
     assert count_world(odd, WORLDS["random"]) == expected_of(WORLDS["random"])
     monkeypatch.chdir(home)
     assert count_pairs("lake", project=ROOT)["products"] == 60
+
+
+# Compiles and calls one kernel: a product and its one neighbour in one basket.
+CALL_A_KERNEL = """if True:
+    import numpy as np
+    from bought_together.pairs import kernels
+    ends, items = np.array([2], np.uint32), np.array([1, 2], np.int32)
+    starts, behind, behind_ends = kernels.invert(ends, items, 1, 2)
+    print(kernels.__file__, starts.tolist(), behind.tolist(), behind_ends.tolist())
+"""
+
+
+def test_kernels_run_where_no_cache_can_be_written(tmp_path: Path) -> None:
+    """As in a read-only checkout of a user without a home."""
+    package = tmp_path / "bought_together"
+    shutil.copytree(
+        ROOT / "bought_together", package, ignore=shutil.ignore_patterns("__pycache__", "service")
+    )
+    (package / "pairs/__pycache__").write_text("in the way, even of root")
+    finished = subprocess.run(
+        [sys.executable, "-B", "-c", CALL_A_KERNEL],
+        env={"PYTHONPATH": str(tmp_path), "HOME": "/dev/null"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = f"{package}/pairs/kernels.py [0, 1] [1] [2]\n"
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, expected, "")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "folder"])
+def test_a_damaged_cache_costs_only_another_compilation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def add_one(number):
+        return number + 1
+
+    assert kernels.compiled(add_one)(1) == 2
+    written = [path for path in tmp_path.rglob("*.nb?") if path.is_file()]
+    assert len(written) == 2
+    for path in written:
+        content = path.read_bytes()
+        path.unlink()
+        if damage == "folder":
+            path.mkdir()
+        else:
+            path.write_bytes({"cut": content[:-9], "empty": b"", "text": b"rubbish"}[damage])
+    assert kernels.compiled(add_one)(2) == 3
+
+
+def test_kernels_are_cached_where_a_folder_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def double(number):
+        return 2 * number
+
+    assert kernels.compiled(double)(1) == 2
+    again = kernels.compiled(double)
+    assert again(3) == 6
+    assert sum(again.stats.cache_hits.values()) == 1

@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import ROOT
-from tests.support.shop import Shop
+from tests.support.shop import SETTINGS, Shop
 
 QUOTES_BY_HAND = re.compile(r"""'\{\{|\}\}'|'" ~|~ "'""")
 BASKETS = [["a", "b"], ["a", "b", "c"], ["a"]]
@@ -66,6 +67,25 @@ def test_every_model_says_its_grain_and_has_a_tested_key(own_shop: Shop) -> None
             access = {"intermediate": "private", "marts": "public"}.get(folder, "protected")
             assert node["access"] == access, node["name"]
             assert node["contract"]["enforced"] is (access == "public"), node["name"]
+
+
+def test_dbt_build_warns_of_nothing_on_the_sample(own_shop: Shop) -> None:
+    """By hand, and where a warning is an error."""
+    for name in ("transactions", "products"):
+        shutil.copy(ROOT / f"data/{name}.txt", own_shop.folder)
+    own_shop.build(DBT_WARN_ERROR="true")
+    assert own_shop.recommendations()
+
+
+def test_a_whole_job_without_any_setting_uses_the_defaults(shop: Shop) -> None:
+    shop.copy_project()
+    shutil.copytree(ROOT / "data", shop.project / "data", ignore=lambda *_: ["lake", "demo"])
+    dbt = {"DBT_TARGET_PATH": shop.folder / "target", "DBT_LOG_PATH": shop.folder / "logs"}
+    built = shop.run("build", **dict.fromkeys(SETTINGS, ""), **dbt)
+    assert (built.returncode, built.stderr) == (0, ""), built.stdout
+    assert "into data/lake\n" in built.stdout
+    assert (shop.project / "data/lake/published.json").exists()
+    assert (shop.project / "data/warehouse.duckdb").exists()
 
 
 def test_text_becomes_sql_in_one_macro_alone() -> None:
