@@ -101,7 +101,7 @@ audit: $(DEPLOY)/.installed ## check every pinned package for known vulnerabilit
 
 requirements: ## update the pinned requirements (needs uv)
 	for name in $(REQUIREMENTS); do \
-	    uv pip compile --generate-hashes --universal --python-version 3.11 $$name.in -o $$name.txt || exit 1; \
+	    uv pip compile --generate-hashes --no-strip-extras --universal --python-version 3.11 $$name.in -o $$name.txt || exit 1; \
 	done
 
 $(BIN)/python:
