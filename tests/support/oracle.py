@@ -25,7 +25,8 @@ def read_baskets(path: Path) -> Iterator[set[str]]:
 def read_catalogue(path: Path) -> dict[str, list[str]]:
     """Return product id -> [category code, name] of a clean product list."""
     lines = path.read_text().split("\n")
-    return {line.split("\t")[0].strip(): line.split("\t")[1:] for line in lines if line}
+    rows = ([field.strip() for field in line.split("\t")] for line in lines if line)
+    return {product_id: category_and_name for product_id, *category_and_name in rows}
 
 
 def count(
