@@ -70,7 +70,7 @@ def serve(kept: Path) -> None:
     for line in sys.stdin:
         order = json.loads(line)
         settings = order["environment"]
-        first = kept / settings["PAIR_ENGINE"]
+        first = kept / (settings["PAIR_ENGINE"] or "default")
         own = Path(settings["DBT_TARGET_PATH"]) / "partial_parse.msgpack"
         if first.exists():
             own.parent.mkdir(parents=True, exist_ok=True)
