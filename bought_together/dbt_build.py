@@ -89,10 +89,21 @@ def options(project: Path) -> list[str]:
 
 def parse_project(project: Path) -> "Manifest":
     """Return dbt's manifest of a project, which takes seconds; raises CannotRun."""
+    from dbt.contracts.graph.nodes import SingularTestNode
+
+    manifest = parse(project)
+    tests = [node for node in manifest.nodes.values() if isinstance(node, SingularTestNode)]
+    if not all(test.description for test in tests):
+        # Where a setting has changed, dbt parses the test that reads it without its YAML.
+        manifest = parse(project, "--no-partial-parse")
+    return manifest
+
+
+def parse(project: Path, *more: str) -> "Manifest":
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
 
-    outcome = dbtRunner().invoke(["parse", *options(project)])
+    outcome = dbtRunner().invoke(["parse", *more, *options(project)])
     if outcome.exception:
         raise_interrupt(outcome.exception)
         raise CannotRun(f"dbt cannot read the project: {explain_dbt_error(outcome.exception)}")
