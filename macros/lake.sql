@@ -4,9 +4,10 @@
         {%- do log('Reading run ' ~ mounted_run() ~ ' of the lake', info=true) -%}
         {%- if var('pair_engine') == 'dask' -%}
             {%- set counted = run_query(
-                "select folder, rules from " ~ lake_schema() ~ ".mounted_count"
+                "select rules, shortlisted from " ~ lake_schema() ~ ".mounted_count"
             ).rows[0] -%}
-            {%- if counted.rules != counting_fingerprint() -%}
+            {%- if counted.rules != counting_fingerprint()
+                or counted.shortlisted < var('recommendations_per_product') | int -%}
                 {{- exceptions.raise_compiler_error(
                     'the pairs of run ' ~ mounted_run() ~ ' were counted under other rules (a'
                     ~ ' model, a seed or a var has changed): run `python scripts/count_pairs.py`'

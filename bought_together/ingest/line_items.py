@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.record_rules import Basket
+from bought_together.storage.lake import ORDER_ID_OFFSET_BITS
 
 LINE_ITEMS = pa.schema(
     [
@@ -20,7 +21,6 @@ LINE_ITEMS = pa.schema(
         ("store_id", pa.string()),
     ]
 )
-ORDER_ID_OFFSET_BITS = 40
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Baskets as arrays: first the distinct products of each basket, then their product keys.
+"""Baskets as arrays: first the distinct products of each basket, then their product numbers.
 
 Each step is one task per part of the line items, which holds whole baskets. A task reads and
 writes files of the lake, so that any worker can run it, and run it again.
@@ -16,9 +16,11 @@ from bought_together.pairs.counting_rules import LINE_ITEMS
 from bought_together.pairs.kernels import distinct_items, sort_baskets
 from bought_together.pairs.model_sql import ModelQuery, run_model
 from bought_together.storage.filesystem import locate, open_whole
-from bought_together.storage.lake import write_part
+from bought_together.storage.lake import ORDER_ID_OFFSET_BITS, write_part
 
-BASKET_SIZES = pa.schema([("order_id", pa.int64()), ("product_count", pa.int32())])
+BASKET_SIZES = pa.schema(
+    [("file_number", pa.int64()), ("product_count", pa.int32()), ("basket_count", pa.int64())]
+)
 
 
 def read_baskets(
@@ -49,36 +51,47 @@ def read_baskets(
     write_part(f"{work}/counted-{number:05d}.parquet", pa.table(counted))
 
 
-def key_baskets(
-    number: int, *, work: str, keys_path: str, sizes_folder: str, edges: np.ndarray
-) -> tuple[int, np.ndarray]:
-    """Write the baskets of one part with product keys, ascending, and the baskets' sizes.
+def number_baskets(
+    number: int, *, work: str, products_path: str, edges: np.ndarray
+) -> tuple[int, np.ndarray, pa.Table]:
+    """Write the baskets of one part with product numbers, ascending.
 
-    Returns the number of items, and the effort of counting their pairs: for each range of product
-    keys that begins at one of `edges`, a number roughly proportional to time.
+    Returns the number of items, the effort of counting their pairs (for each range of product
+    numbers that begins at one of `edges`, a number roughly proportional to time), and the baskets'
+    sizes as BASKET_SIZES.
     """
     baskets = read_arrow(baskets_path(work, number))
     products = baskets["products"].combine_chunks()
     ends = products.offsets.to_numpy()[1:].astype(np.uint32)
-    keys = read_columns(keys_path, ["product_id", "product_key"])
-    places = pc.index_in(products.values.dictionary, value_set=keys["product_id"])
-    key_of_code = keys["product_key"].to_numpy()[places.to_numpy()]
-    bins = np.searchsorted(edges, np.arange(len(keys) + 1), side="right") - 1
+    known = read_columns(products_path, ["product_id", "product_number"])
+    places = pc.index_in(products.values.dictionary, value_set=known["product_id"])
+    number_of_code = known["product_number"].to_numpy()[places.to_numpy()]
+    bins = np.searchsorted(edges, np.arange(len(known) + 1), side="right") - 1
     items, effort = sort_baskets(
-        ends, products.values.indices.to_numpy(), key_of_code, bins, len(edges)
+        ends, products.values.indices.to_numpy(), number_of_code, bins, len(edges)
     )
     write_arrow(
-        keyed_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
+        numbered_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
     )
-    sizes = {"order_id": baskets["order_id"], "product_count": np.diff(ends, prepend=0)}
-    write_part(f"{sizes_folder}/part-{number:05d}.parquet", pa.table(sizes).cast(BASKET_SIZES))
-    return len(items), effort
+    return len(items), effort, basket_sizes(baskets["order_id"].to_numpy(), ends)
+
+
+def basket_sizes(order_ids: np.ndarray, ends: np.ndarray) -> pa.Table:
+    """Return how many baskets of each file have each number of products, as BASKET_SIZES."""
+    sizes = pa.table(
+        {
+            "file_number": order_ids >> ORDER_ID_OFFSET_BITS,
+            "product_count": np.diff(ends, prepend=0),
+        }
+    )
+    counted = sizes.group_by(["file_number", "product_count"]).aggregate([([], "count_all")])
+    return counted.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES)
 
 
 def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends (uint32) and product keys (int32) of all baskets of some parts."""
+    """Return the ends (uint32) and product numbers (int32) of all baskets of some parts."""
     parts = [
-        read_arrow(keyed_path(work, number))["products"].combine_chunks() for number in numbers
+        read_arrow(numbered_path(work, number))["products"].combine_chunks() for number in numbers
     ]
     items = np.concatenate([part.values.to_numpy() for part in parts])
     ends = np.concatenate([part.offsets.to_numpy()[1:] for part in parts]).view(np.uint32)
@@ -100,8 +113,8 @@ def baskets_path(work: str, number: int) -> str:
     return f"{work}/baskets-{number:05d}.arrow"
 
 
-def keyed_path(work: str, number: int) -> str:
-    return f"{work}/keyed-{number:05d}.arrow"
+def numbered_path(work: str, number: int) -> str:
+    return f"{work}/numbered-{number:05d}.arrow"
 
 
 def write_arrow(path: str, table: pa.Table) -> None:

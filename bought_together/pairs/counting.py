@@ -13,22 +13,24 @@ import pyarrow.parquet as pq
 from bought_together.pairs.baskets import load_chunk
 from bought_together.pairs.kernels import count_rows, invert
 from bought_together.pairs.model_sql import sign_in_for
+from bought_together.pairs.shortlist import BestPairs, Shortlist
 from bought_together.storage.filesystem import open_whole
 from bought_together.storage.mount import parquet_glob
 
-KeyRange = tuple[int, int, int]  # number of the range, first left product key, key after the last
+# Its own number, the first left product number, and the one after the last.
+ProductRange = tuple[int, int, int]
 
 PRODUCT_PAIRS = pa.schema(
     [
         pa.field(name, pa.int32(), nullable=False)
-        for name in ("left_product_key", "right_product_key", "copurchase_count")
+        for name in ("left_product_number", "right_product_number", "copurchase_count")
     ]
 )
 ROWS = 1 << 20  # per row group
 MERGE = """
     select
-        left_product_key,
-        right_product_key,
+        left_product_number,
+        right_product_number,
         sum(copurchase_count)::integer as copurchase_count
     from counted
     group by all
@@ -37,15 +39,22 @@ MERGE = """
 
 
 def count_ranges(
-    job: tuple[int, list[int], list[KeyRange]], *, product_count: int, work: str, target: str
+    job: tuple[int, list[int], list[ProductRange]],
+    *,
+    product_count: int,
+    work: str,
+    target: str,
+    shortlist: Shortlist | None,
 ) -> tuple[int, int]:
     """Count the pairs of a chunk of parts whose left product is in one of the ranges.
 
-    Writes one file per range to the folder `target`, sorted by both keys. Returns the number of
-    pairs and the number of pair occurrences (the sum of the counts).
+    Writes one file per range to the folder `target`, sorted by both products, and the best pairs
+    where there is a shortlist. Returns the number of pairs and the number of pair occurrences (the
+    sum of the counts).
     """
     chunk, numbers, ranges = job
     ends, items = load_chunk(work, numbers)
+    best = BestPairs(shortlist) if shortlist else None
     pairs = occurrences = 0
     for number, low, high in ranges:
         with pairs_writer(pairs_path(target, number, chunk)) as writer:
@@ -53,13 +62,17 @@ def count_ranges(
                 pairs += len(rows[0])
                 occurrences += int(rows[2].sum())
                 writer.write_batch(pa.record_batch(list(rows), schema=PRODUCT_PAIRS))
+                if best:
+                    best.show(rows)
+    if shortlist and best:
+        best.write(pairs_path(shortlist.folder, ranges[0][0]))
     return pairs, occurrences
 
 
 def counted_rows(
     ends: np.ndarray, items: np.ndarray, low: int, high: int, product_count: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield left keys, right keys and counts (int32) of the pairs of a range of left products.
+    """Yield left products, right products and counts (int32) of the pairs of a range.
 
     Each step overwrites the arrays of the one before: use or copy them first.
     """
@@ -83,17 +96,17 @@ def pairs_path(folder: str, number: int, chunk: int = 0) -> str:
 
 @contextmanager
 def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
-    # Rows are sorted by both keys and most counts are small, so they pack to 1.3 bytes per pair,
-    # as fast as any other encoding.
-    packed = dict.fromkeys(("right_product_key", "copurchase_count"), "DELTA_BINARY_PACKED")
+    # Rows are sorted by both products and most counts are small, so they pack to 1.3 bytes per
+    # pair, as fast as any other encoding.
+    packed = dict.fromkeys(("right_product_number", "copurchase_count"), "DELTA_BINARY_PACKED")
     with (
         open_whole(path) as file,
         pq.ParquetWriter(
             file,
             PRODUCT_PAIRS,
-            use_dictionary=["left_product_key"],
+            use_dictionary=["left_product_number"],
             column_encoding=packed,
-            write_statistics=["left_product_key"],
+            write_statistics=["left_product_number"],
             compression="none",
             store_schema=False,
         ) as writer,
@@ -102,13 +115,14 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
 
 
 def merge_range(
-    job: KeyRange, *, chunks: int, work: str, target: str, memory: int
+    job: ProductRange, *, chunks: int, work: str, target: str, memory: int, shortlist: Shortlist
 ) -> tuple[int, int]:
     """Add up the counts of a range over all chunks, in `memory` bytes and beyond that on disk.
 
-    Returns the numbers of pairs and of pair occurrences.
+    Writes its pairs and the best of them. Returns the numbers of pairs and of pair occurrences.
     """
     number, _, _ = job
+    best = BestPairs(shortlist)
     pairs = occurrences = 0
     with TemporaryDirectory() as spill, pairs_writer(pairs_path(target, number)) as writer:
         memory_limit = f"{memory}B"
@@ -123,4 +137,6 @@ def merge_range(
                 writer.write_batch(pa.record_batch(batch.columns, schema=PRODUCT_PAIRS))
                 pairs += len(batch)
                 occurrences += pc.sum(batch["copurchase_count"]).as_py()
+                best.show(tuple(column.to_numpy() for column in batch.columns))
+    best.write(pairs_path(shortlist.folder, number))
     return pairs, occurrences

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bought_together.errors import CannotRun
 from bought_together.pairs.model_sql import ModelQuery, compile_model, project_vars
 
+MOST_RECOMMENDATIONS = 1000
 PURCHASES = "int_line_items_kept"
 KEYS = "int_products_keyed"
 COUNTED = "int_products_counted"
@@ -24,10 +26,12 @@ class CountingRules:
     """`purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS.
 
     `keys` gives the counted products their keys, from COUNTED. Both also read PRODUCTS.
+    `shortlisted` is the number of pairs of each product that can be recommended.
     """
 
     purchases: ModelQuery
     keys: ModelQuery
+    shortlisted: int
 
     def fingerprint(self) -> str:
         """Return a short hash of the models' SQL, with its vars, and of their seeds' rows."""
@@ -36,6 +40,16 @@ class CountingRules:
             for query in (self.purchases, self.keys)
         ]
         return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
+
+
+def shortlist_length(value: Any) -> int:
+    """Return a number of recommendations that can be kept; dbt says so where it is another."""
+    try:
+        return min(max(int(value), 1), MOST_RECOMMENDATIONS)
+    except ValueError as error:
+        raise CannotRun(
+            f"recommendations_per_product must be a whole number, not {value}"
+        ) from error
 
 
 def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) -> CountingRules:
@@ -47,4 +61,5 @@ def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) ->
     return CountingRules(
         compile_model(PURCHASES, (LINE_ITEMS, PRODUCTS), project, variables),
         compile_model(KEYS, (COUNTED, PRODUCTS), project, variables),
+        shortlist_length(variables["recommendations_per_product"]),
     )

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 # Baskets up to this size are sorted by insertion, without a call.
 SMALL = 64
+LOW_BITS = (1 << 32) - 1
 # The cost of visiting one basket of a product, in pairs counted (measured).
 VISIT = 4
 
@@ -83,12 +84,12 @@ def distinct_items(order_ids, codes, code_count):
 
 
 @compiled
-def sort_baskets(ends, codes, keys, bins, bin_count):
-    """Return the items as product keys, ascending in each basket, and the effort per bin.
+def sort_baskets(ends, codes, numbers, bins, bin_count):
+    """Return the items as product numbers, ascending in each basket, and the effort per bin.
 
-    `keys` maps a code to its product key. The effort of an item is VISIT plus the number of items
-    behind it in its basket: the pairs that it is the left product of. `bins` maps a product key to
-    one of `bin_count` sums.
+    `numbers` maps a code to its product number. The effort of an item is VISIT plus the number of
+    items behind it in its basket: the pairs that it is the left product of. `bins` maps a product
+    number to one of `bin_count` sums.
     """
     items = np.empty(len(codes), np.int32)
     effort = np.zeros(bin_count, np.int64)
@@ -96,11 +97,11 @@ def sort_baskets(ends, codes, keys, bins, bin_count):
     for end in ends:
         if end - start > SMALL:
             for place in range(start, end):
-                items[place] = keys[codes[place]]
+                items[place] = numbers[codes[place]]
             items[start:end].sort()
         else:
             for place in range(start, end):
-                key = keys[codes[place]]
+                key = numbers[codes[place]]
                 hole = place
                 while hole > start and items[hole - 1] > key:
                     items[hole] = items[hole - 1]
@@ -147,8 +148,8 @@ def invert(ends, items, low, high):
 def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, rows):
     """Count the pairs of left products from `first` on, until `rows` is full.
 
-    `counts` (one cell per product key) and `touched` (one bit per product key) are all 0 before
-    and after. Fills `rows`, three arrays (left key, right key, count), sorted by both keys.
+    `counts` (one cell per product number) and `touched` (one bit each) are all 0 before and after.
+    Fills `rows`, three arrays (left product, right product, count), sorted by both.
     Returns the number of rows and the next left product. `rows` has room for any single product.
     """
     left_keys, right_keys, pair_counts = rows[0], rows[1], rows[2]
@@ -179,9 +180,34 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
     return size, stop
 
 
+@compiled
+def keep_best(left_products, right_products, pair_counts, keys, best):
+    """Keep the best pairs of each product, both ways.
+
+    `keys` (one cell per product) is the product's place by popularity, 0 for one that is not
+    recommended. `best` (products, N) holds the N best pairs of each product so far as
+    `count << 32 | ~key`, the best first, and 0 where there are fewer: a larger number is a better
+    recommendation.
+    """
+    last = best.shape[1] - 1
+    for row in range(len(pair_counts)):
+        count = np.int64(pair_counts[row]) << 32
+        for product, other in (
+            (left_products[row], right_products[row]),
+            (right_products[row], left_products[row]),
+        ):
+            rank = count | (LOW_BITS - keys[other])
+            if rank > best[product, last] and keys[other]:
+                place = last
+                while place and best[product, place - 1] < rank:
+                    best[product, place] = best[product, place - 1]
+                    place -= 1
+                best[product, place] = rank
+
+
 # A worker caches compiled kernels by an id, which is new in every process: the worker would compile
 # for seconds in each run. An id that follows from the code keeps the cache valid.
 VERSION = sha256(Path(__file__).read_bytes()).hexdigest()
-KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows)
+KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows, keep_best)
 for kernel in KERNELS:
     kernel._set_uuid(f"{kernel.__name__}-{VERSION}")

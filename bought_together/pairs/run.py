@@ -4,14 +4,16 @@ A run whose pairs have been counted holds, besides what flatten wrote:
 
     pairs.json                                points to the newest count, with its totals and the
                                               fingerprint of its rules; written last
-    pairs-<id>/product_keys/*.parquet         product_id, product_key, basket_count
-    pairs-<id>/basket_sizes/*.parquet         order_id, product_count
-    pairs-<id>/product_pairs/*.parquet        left_product_key, right_product_key, copurchase_count
+    pairs-<id>/products_counted/*.parquet     product_id, product_number, basket_count
+    pairs-<id>/basket_sizes/*.parquet         file_number, product_count, basket_count
+    pairs-<id>/product_pairs/*.parquet        left and right product_number, copurchase_count
+    pairs-<id>/product_pairs_shortlisted/     product_number, recommended_product_key,
+        *.parquet                             copurchase_count
 
 Four kinds of tasks run one after the other and pass files through the lake:
 
     read_baskets    per part of the line items: the distinct products of each basket, as codes
-    key_baskets     per part: replace codes by product keys, ascending in each basket
+    number_baskets  per part: replace codes by product numbers, ascending in each basket
     count_ranges    per chunk of baskets and some ranges of left products: count the pairs
     merge_range     per range of left products, with several chunks only: add up the counts
 """
@@ -27,15 +29,17 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.dbt_build import check_seeds
 from bought_together.errors import CannotRun
-from bought_together.pairs.baskets import BASKET_SIZES, key_baskets, read_baskets
-from bought_together.pairs.counting import PRODUCT_PAIRS, KeyRange, count_ranges, merge_range
+from bought_together.pairs.baskets import BASKET_SIZES, number_baskets, read_baskets
+from bought_together.pairs.counting import PRODUCT_PAIRS, ProductRange, count_ranges, merge_range
 from bought_together.pairs.counting_rules import COUNTED, PRODUCTS, CountingRules, counting_rules
 from bought_together.pairs.model_sql import ModelQuery, run_model, sign_in_for
-from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
+from bought_together.pairs.plan import chunk_items, plan_chunks, plan_ranges, range_edges
+from bought_together.pairs.shortlist import SHORTLIST, Shortlist
 from bought_together.storage.filesystem import (
     flush_tree,
     full_path,
@@ -61,13 +65,14 @@ COUNT_PREFIX = "pairs-"
 COUNTS_KEPT = 2
 # More ranges than threads, so that threads finish at about the same time.
 RANGES_A_THREAD = 2
-PRODUCT_KEYS = pa.schema(
-    [("product_id", pa.string()), ("product_key", pa.int32()), ("basket_count", pa.int64())]
+PRODUCTS_COUNTED = pa.schema(
+    [("product_id", pa.string()), ("product_number", pa.int32()), ("basket_count", pa.int64())]
 )
 COUNT_SCHEMAS = {
-    "product_keys": PRODUCT_KEYS,
+    "products_counted": PRODUCTS_COUNTED,
     "basket_sizes": BASKET_SIZES,
     "product_pairs": PRODUCT_PAIRS,
+    "product_pairs_shortlisted": SHORTLIST,
 }
 # The ranking packs a count into 31 bits (macros/pack_rank.sql).
 LARGEST_COUNT = (1 << 31) - 1
@@ -111,6 +116,7 @@ def count_pairs(
             {
                 "folder": f"{COUNT_PREFIX}{count}",
                 "rules": rules.fingerprint(),
+                "shortlisted": rules.shortlisted,
                 "counts": totals,
             },
             lambda held: count_order(held) < run_order(count),
@@ -158,30 +164,36 @@ def count_run(
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     run_tasks(read, list(enumerate(parts)), client)
 
-    keys = key_products(work, given, rules.keys)
-    keys_path = f"{folder}/product_keys/part-00000.parquet"
-    write_part(keys_path, keys)
-    edges = key_edges(len(keys))
-    key = partial(
-        key_baskets,
-        work=work,
-        keys_path=keys_path,
-        sizes_folder=f"{folder}/basket_sizes",
-        edges=edges[:-1],
+    products = number_products(work, given, rules.keys)
+    counted_products = products.select(PRODUCTS_COUNTED.names).cast(PRODUCTS_COUNTED)
+    write_part(f"{folder}/products_counted/part-00000.parquet", counted_products)
+    products_path = f"{work}/products.parquet"
+    write_part(products_path, products)
+    edges = range_edges(len(products))
+    number = partial(number_baskets, work=work, products_path=products_path, edges=edges[:-1])
+    numbered = run_tasks(number, range(len(parts)), client)
+    sizes = pa.concat_tables([BASKET_SIZES.empty_table(), *(sizes for _, _, sizes in numbered)])
+    summed = sizes.group_by(BASKET_SIZES.names[:2]).aggregate([("basket_count", "sum")])
+    write_part(
+        f"{folder}/basket_sizes/part-00000.parquet",
+        summed.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES),
     )
-    keyed = run_tasks(key, range(len(parts)), client)
 
     threads, memory = resources(client)
-    chunks = plan_chunks(
-        [items for items, _ in keyed], largest_chunk or chunk_items(memory, len(keys))
+    most = largest_chunk or chunk_items(memory, len(products), rules.shortlisted)
+    chunks = plan_chunks([items for items, _, _ in numbered], most)
+    effort = sum(effort for _, effort, _ in numbered)
+    ranges = plan_ranges(edges, effort, RANGES_A_THREAD * threads)
+    shortlist = Shortlist(rules.shortlisted, f"{folder}/product_pairs_shortlisted", products_path)
+    counted = count_chunks(
+        chunks, ranges, len(products), folder, threads, memory, shortlist, client
     )
-    ranges = plan_key_ranges(edges, sum(effort for _, effort in keyed), RANGES_A_THREAD * threads)
-    counted = count_chunks(chunks, ranges, len(keys), folder, threads, memory, client)
-    # An empty part makes sure that the table exists and has its schema.
-    write_part(f"{folder}/product_pairs/part-empty.parquet", PRODUCT_PAIRS.empty_table())
+    # An empty part makes sure that a table exists and has its schema.
+    for table in ("product_pairs", "product_pairs_shortlisted"):
+        write_part(f"{folder}/{table}/part-empty.parquet", COUNT_SCHEMAS[table].empty_table())
     return {
-        "products": len(keys),
-        "items": sum(items for items, _ in keyed),
+        "products": len(products),
+        "items": sum(items for items, _, _ in numbered),
         "pairs": sum(pairs for pairs, _ in counted),
         "pair_occurrences": sum(occurrences for _, occurrences in counted),
         "chunks": len(chunks),
@@ -189,35 +201,40 @@ def count_run(
     }
 
 
-def key_products(work: str, given: Mapping[str, str], query: ModelQuery) -> pa.Table:
-    """Return product_id, product_key and basket_count of all products, from the model KEYS."""
-    keys = run_model(query, {COUNTED: sum_basket_counts(work), **given})
-    keys = keys.select(PRODUCT_KEYS.names).cast(PRODUCT_KEYS).sort_by("product_key")
-    if len(keys) > 1 and keys["basket_count"][1].as_py() > LARGEST_COUNT:
+def number_products(work: str, given: Mapping[str, str], query: ModelQuery) -> pa.Table:
+    """Return all products as the model KEYS has them, by their numbers."""
+    products = run_model(query, {COUNTED: sum_basket_counts(work), **given})
+    products = products.sort_by("product_number")
+    popular = products.take(pc.select_k_unstable(products, 2, [("product_key", "ascending")]))
+    if len(popular) > 1 and popular["basket_count"][1].as_py() > LARGEST_COUNT:
         raise CannotRun(
-            f"products {keys['product_id'][0]} and {keys['product_id'][1]} are both in more than"
-            f" {LARGEST_COUNT:,} baskets: their co-purchase count might not fit"
+            f"products {popular['product_id'][0]} and {popular['product_id'][1]} are both in more"
+            f" than {LARGEST_COUNT:,} baskets: their co-purchase count might not fit"
         )
-    return keys
+    return products
 
 
 def sum_basket_counts(work: str) -> pa.Table:
-    """Return product_id and basket_count, summed over parts, each of which holds whole baskets."""
+    """Return PRODUCTS_COUNTED, summed over parts, each of which holds whole baskets."""
     with duckdb.connect() as connection:
         sign_in_for(connection, work)
         counted = connection.read_parquet(f"{parquet_glob(work)}/counted-*.parquet")
-        return counted.aggregate(
-            "product_id, sum(basket_count)::bigint as basket_count"
+        summed = counted.aggregate("product_id, sum(basket_count)::bigint as basket_count")
+        # Any numbers would do; with the best sellers first, the files of pairs are small.
+        number = "row_number() over (order by basket_count desc, product_id)::integer"
+        return summed.project(
+            f"product_id, {number} as product_number, basket_count"
         ).to_arrow_table()
 
 
 def count_chunks(
     chunks: list[list[int]],
-    ranges: list[KeyRange],
+    ranges: list[ProductRange],
     product_count: int,
     folder: str,
     threads: int,
     memory: int,
+    shortlist: Shortlist,
     client: Any,
 ) -> list[tuple[int, int]]:
     """Write product_pairs, and return (pairs, pair occurrences) per task."""
@@ -231,10 +248,21 @@ def count_chunks(
         for task in range(tasks)
     ]
     count = partial(
-        count_ranges, product_count=product_count, work=work, target=work if several else target
+        count_ranges,
+        product_count=product_count,
+        work=work,
+        target=work if several else target,
+        shortlist=None if several else shortlist,
     )
     totals = run_tasks(count, jobs, client)
     if not several:
         return totals
-    merge = partial(merge_range, chunks=len(chunks), work=work, target=target, memory=memory)
+    merge = partial(
+        merge_range,
+        chunks=len(chunks),
+        work=work,
+        target=target,
+        memory=memory,
+        shortlist=shortlist,
+    )
     return run_tasks(merge, ranges, client)

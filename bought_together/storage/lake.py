@@ -35,6 +35,8 @@ MANIFEST = "manifest.json"
 REFUSAL = "refused.json"
 # In a run whose pairs have been counted: points to the folder of the newest count.
 COUNT_POINTER = "pairs.json"
+# An order id is a file number and, in this many bits, the record's place in that file.
+ORDER_ID_OFFSET_BITS = 40
 RUNS_KEPT = 3
 REFUSALS_KEPT = 3
 # A run without a manifest may still be in progress; after this long it is a leftover.

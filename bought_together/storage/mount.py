@@ -5,7 +5,7 @@
     lake.line_items, products, rejects
     lake.input_files              number and path of the files that the run was read from
     lake.mounted_count            folder and rules of the run's counted pairs; an error without them
-    lake.product_keys, basket_sizes, product_pairs
+    lake.products_counted, basket_sizes, product_pairs, product_pairs_shortlisted
     lake.published_build          size and newest date of the published build; no row before one is
     lake.published_recommendations
 
@@ -26,11 +26,11 @@ from bought_together.storage.lake import COUNT_POINTER, read_current, run_path
 from bought_together.storage.pointers import read_json
 
 RUN_TABLES = ("line_items", "products", "rejects")
-COUNT_TABLES = ("product_keys", "basket_sizes", "product_pairs")
+COUNT_TABLES = ("products_counted", "basket_sizes", "product_pairs", "product_pairs_shortlisted")
 PUBLISHED_VIEWS = ("published_build", "published_recommendations")
 # The keys that the views take from a manifest, and their types in DuckDB.
 INPUT_FILE = {"number": "integer", "path": "varchar"}
-COUNT = {"folder": "varchar", "rules": "varchar"}
+COUNT = {"folder": "varchar", "rules": "varchar", "shortlisted": "integer"}
 BUILD = {"build": "varchar", "baskets": "bigint", "newest_ordered_at": "timestamp"}
 RECOMMENDATION = {
     "product_id": "varchar",
@@ -63,7 +63,8 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
         missing = (
             f"no pairs counted in {run}: run `python scripts/count_pairs.py` or `make build` first"
         )
-        select = f"select error({literal(missing)})::varchar as folder, null::varchar as rules"
+        columns = ", ".join(f"null::{kind} as {name}" for name, kind in COUNT.items())
+        select = f"select {columns} where error({literal(missing)}) is null"
         create_view(connection, "mounted_count", select)
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])

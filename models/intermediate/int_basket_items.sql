@@ -16,8 +16,8 @@ products as (
 
     select
         product_id,
-        product_key
-    from {{ ref('int_products_keyed') }}
+        product_number
+    from {{ ref('int_products_numbered') }}
 
 ),
 
@@ -25,14 +25,14 @@ basket_items as (
 
     select distinct
         line_items.order_id,
-        products.product_key
+        products.product_number
     from line_items
     inner join products
         on line_items.product_id = products.product_id
 
 )
 
--- Stored in key order: the pairs of one product then arrive together at the self-join's
+-- Stored in the order of products: the pairs of one product then arrive together at the self-join's
 -- aggregation, whose small hash table absorbs the repeats before they spread.
 select * from basket_items
-order by product_key, order_id
+order by product_number, order_id

@@ -8,8 +8,9 @@ with
 sized as (
 
     select
-        order_id,
-        product_count
+        file_number,
+        product_count,
+        basket_count
     from {{ ref('stg_basket_sizes') }}
 
 )
@@ -18,17 +19,31 @@ sized as (
 
 basket_items as (
 
-    select order_id from {{ ref('int_basket_items') }}
+    select order_id
+    from {{ ref('int_basket_items') }}
 
 ),
 
-sized as (
+baskets as (
 
     select
         order_id,
         count(*)::integer as product_count
     from basket_items
     group by order_id
+
+),
+
+sized as (
+
+    select
+        order_id >> 40 as file_number,
+        product_count,
+        count(*) as basket_count
+    from baskets
+    group by
+        file_number,
+        product_count
 
 )
 

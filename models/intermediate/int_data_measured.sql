@@ -2,7 +2,7 @@ with
 
 baskets as (
 
-    select count(*) as basket_count
+    select coalesce(sum(basket_count), 0)::bigint as basket_count
     from {{ ref('int_baskets_sized') }}
 
 ),

@@ -8,8 +8,8 @@ with
 counted as (
 
     select
-        left_product_key,
-        right_product_key,
+        left_product_number,
+        right_product_number,
         copurchase_count
     from {{ ref('stg_product_pairs') }}
 
@@ -21,7 +21,7 @@ left_item as (
 
     select
         order_id,
-        product_key
+        product_number
     from {{ ref('int_basket_items') }}
 
 ),
@@ -30,7 +30,7 @@ right_item as (
 
     select
         order_id,
-        product_key
+        product_number
     from {{ ref('int_basket_items') }}
 
 ),
@@ -39,17 +39,17 @@ right_item as (
 counted as (
 
     select
-        left_item.product_key as left_product_key,
-        right_item.product_key as right_product_key,
+        left_item.product_number as left_product_number,
+        right_item.product_number as right_product_number,
         count(*) as copurchase_count
     from left_item
     inner join right_item
         on
             left_item.order_id = right_item.order_id
-            and left_item.product_key < right_item.product_key
+            and left_item.product_number < right_item.product_number
     group by
-        left_item.product_key,
-        right_item.product_key
+        left_item.product_number,
+        right_item.product_number
 
 )
 

@@ -4,6 +4,7 @@ products as (
 
     select
         product_id,
+        product_number,
         product_key,
         basket_count,
         is_in_catalogue
@@ -11,11 +12,27 @@ products as (
 
 ),
 
-not_recommendable as (
+{% if var('pair_engine') == 'dask' %}
 
-    select product_key
+best as (
+
+    select
+        product_number,
+        recommended_product_key,
+        copurchase_count
+    from {{ ref('stg_product_pairs_shortlisted') }}
+
+),
+
+{% else %}
+
+recommendable_products as (
+
+    select
+        product_number,
+        product_key
     from products
-    where not is_in_catalogue
+    where is_in_catalogue
 
 ),
 
@@ -31,22 +48,22 @@ directed as not materialized (
 repeated as (
 
     select
-        directed.product_key,
+        directed.product_number,
         max(
-            {{ pack_rank('directed.copurchase_count', 'directed.other_product_key') }},
+            {{ pack_rank('directed.copurchase_count', 'recommendable_products.product_key') }},
             {{ var('recommendations_per_product') }}
         ) as packed_ranks
     from directed
-    anti join not_recommendable
-        on directed.other_product_key = not_recommendable.product_key
+    inner join recommendable_products
+        on directed.other_product_number = recommendable_products.product_number
     where directed.copurchase_count > 1
-    group by directed.product_key
+    group by directed.product_number
 
 ),
 
 complete_products as (
 
-    select product_key
+    select product_number
     from repeated
     where len(packed_ranks) = {{ var('recommendations_per_product') }}
 
@@ -54,56 +71,58 @@ complete_products as (
 
 incomplete_products as (
 
-    select products.product_key
+    select products.product_number
     from products
     anti join complete_products
-        on products.product_key = complete_products.product_key
+        on products.product_number = complete_products.product_number
 
 ),
 
 single as (
 
     select
-        directed.product_key,
+        directed.product_number,
         max(
-            {{ pack_rank('directed.copurchase_count', 'directed.other_product_key') }},
+            {{ pack_rank('directed.copurchase_count', 'recommendable_products.product_key') }},
             {{ var('recommendations_per_product') }}
         ) as packed_ranks
     from directed
     semi join incomplete_products
-        on directed.product_key = incomplete_products.product_key
-    anti join not_recommendable
-        on directed.other_product_key = not_recommendable.product_key
+        on directed.product_number = incomplete_products.product_number
+    inner join recommendable_products
+        on directed.other_product_number = recommendable_products.product_number
     where directed.copurchase_count = 1
-    group by directed.product_key
+    group by directed.product_number
 
 ),
 
 unnested as (
 
     select
-        product_key,
+        product_number,
         unnest(packed_ranks) as packed_rank
     from repeated
 
     union all
 
     select
-        product_key,
+        product_number,
         unnest(packed_ranks) as packed_rank
     from single
 
 ),
 
-unpacked as (
+best as (
 
     select
-        product_key,
-        {{ unpack_product_key('packed_rank') }} as other_product_key,
+        product_number,
+        {{ unpack_product_key('packed_rank') }} as recommended_product_key,
         {{ unpack_copurchase_count('packed_rank') }} as copurchase_count
     from unnested
 
 ),
+
+{% endif %}
 
 shortlisted as (
 
@@ -111,12 +130,12 @@ shortlisted as (
         product.product_id,
         recommended_product.product_id as recommended_product_id,
         recommended_product.basket_count as recommended_basket_count,
-        unpacked.copurchase_count
-    from unpacked
+        best.copurchase_count
+    from best
     inner join products as product
-        on unpacked.product_key = product.product_key
+        on best.product_number = product.product_number
     inner join products as recommended_product
-        on unpacked.other_product_key = recommended_product.product_key
+        on best.recommended_product_key = recommended_product.product_key
 
 )
 

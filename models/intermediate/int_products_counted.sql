@@ -6,29 +6,42 @@ counted as (
 
     select
         product_id,
+        product_number,
         basket_count
-    from {{ ref('stg_product_keys') }}
+    from {{ ref('stg_products_counted') }}
 
 )
 
 {% else %}
 
-line_items as (
+basket_items as (
+
+    select product_number
+    from {{ ref('int_basket_items') }}
+
+),
+
+products as (
 
     select
-        order_id,
-        product_id
-    from {{ ref('int_line_items_kept') }}
+        product_id,
+        product_number
+    from {{ ref('int_products_numbered') }}
 
 ),
 
 counted as (
 
     select
-        product_id,
-        count(distinct order_id) as basket_count
-    from line_items
-    group by product_id
+        products.product_id,
+        products.product_number,
+        count(*) as basket_count
+    from basket_items
+    inner join products
+        on basket_items.product_number = products.product_number
+    group by
+        products.product_id,
+        products.product_number
 
 )
 

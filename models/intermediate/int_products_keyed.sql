@@ -4,6 +4,7 @@ products_counted as (
 
     select
         product_id,
+        product_number,
         basket_count
     from {{ ref('int_products_counted') }}
 
@@ -19,6 +20,7 @@ keyed as (
 
     select
         products_counted.product_id,
+        products_counted.product_number,
         (
             row_number() over (
                 order by products_counted.basket_count desc, products_counted.product_id asc

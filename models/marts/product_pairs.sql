@@ -8,7 +8,7 @@ products as (
         products_keyed.product_id,
         catalogue.product_name,
         catalogue.category_code,
-        products_keyed.product_key,
+        products_keyed.product_number,
         products_keyed.basket_count
     from {{ ref('int_products_keyed') }} as products_keyed
     left join {{ ref('stg_products') }} as catalogue
@@ -35,9 +35,9 @@ named as (
         other_product.basket_count as other_basket_count
     from directed
     inner join products as product
-        on directed.product_key = product.product_key
+        on directed.product_number = product.product_number
     inner join products as other_product
-        on directed.other_product_key = other_product.product_key
+        on directed.other_product_number = other_product.product_number
 
 )
 

@@ -2,7 +2,7 @@ with
 
 baskets as (
 
-    select coalesce(sum(product_count), 0) as item_count
+    select coalesce(sum(product_count::bigint * basket_count), 0) as item_count
     from {{ ref('int_baskets_sized') }}
 
 ),

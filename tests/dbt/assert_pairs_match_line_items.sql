@@ -14,7 +14,7 @@ products as (
 
     select
         product_id,
-        product_key,
+        product_number,
         basket_count
     from {{ ref('int_products_keyed') }}
 
@@ -24,7 +24,7 @@ sampled_products as (
 
     select
         product_id,
-        product_key,
+        product_number,
         basket_count
     from products
     -- Other products in each run.
@@ -90,9 +90,9 @@ found as (
         directed.copurchase_count
     from directed
     inner join sampled_products
-        on directed.product_key = sampled_products.product_key
+        on directed.product_number = sampled_products.product_number
     inner join products as other_product
-        on directed.other_product_key = other_product.product_key
+        on directed.other_product_number = other_product.product_number
 
     union all
 

@@ -2,7 +2,10 @@ with
 
 expected as (
 
-    select coalesce(sum(product_count::bigint * (product_count - 1) // 2), 0) as pair_occurrences
+    select
+        coalesce(
+            sum(basket_count * (product_count::bigint * (product_count - 1) // 2)), 0
+        ) as pair_occurrences
     from {{ ref('int_baskets_sized') }}
 
 ),
@@ -11,7 +14,7 @@ counted as (
 
     select
         coalesce(sum(copurchase_count), 0) as pair_occurrences,
-        count(*) filter (where left_product_key >= right_product_key) as unordered_pairs
+        count(*) filter (where left_product_number >= right_product_number) as unordered_pairs
     from {{ ref('int_product_pairs_counted') }}
 
 )

@@ -5,7 +5,7 @@ products as (
 
     select
         product_id,
-        product_key,
+        product_number,
         basket_count,
         is_in_catalogue
     from {{ ref('int_products_keyed') }}
@@ -16,7 +16,7 @@ sampled_products as (
 
     select
         product_id,
-        product_key
+        product_number
     from products
     -- Other products in each run.
     order by
@@ -50,9 +50,9 @@ expected as (
         ) as recommendation_rank
     from directed
     inner join sampled_products
-        on directed.product_key = sampled_products.product_key
+        on directed.product_number = sampled_products.product_number
     inner join products as other_product
-        on directed.other_product_key = other_product.product_key
+        on directed.other_product_number = other_product.product_number
     where other_product.is_in_catalogue
     qualify recommendation_rank <= {{ var('recommendations_per_product') }}
 

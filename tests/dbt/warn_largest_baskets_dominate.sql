@@ -2,31 +2,46 @@
 
 with
 
-baskets as (
+sizes as (
 
     select
-        order_id,
-        product_count
+        product_count,
+        sum(basket_count) as basket_count
     from {{ ref('int_baskets_sized') }}
+    group by product_count
 
 ),
 
 ranked as (
 
     select
-        product_count::bigint * (product_count - 1) // 2 as pair_occurrences,
-        row_number() over (order by product_count desc, order_id asc) as size_rank,
-        count(*) over () as basket_count
-    from baskets
+        product_count::bigint * (product_count - 1) // 2 as pair_occurrences_each,
+        basket_count,
+        sum(basket_count) over (order by product_count desc) as rank_of_last,
+        sum(basket_count) over () // 1000 as last_rank_of_largest
+    from sizes
+
+),
+
+-- Of the size that the largest 0.1 % end in, some baskets belong to them and others do not.
+divided as (
+
+    select
+        pair_occurrences_each,
+        basket_count,
+        greatest(
+            0, basket_count - greatest(0, rank_of_last - last_rank_of_largest)
+        ) as largest_basket_count
+    from ranked
 
 ),
 
 largest as (
 
     select
-        sum(pair_occurrences) filter (where size_rank <= basket_count // 1000)
-        / nullif(sum(pair_occurrences), 0) as share_of_pair_occurrences
-    from ranked
+        sum(largest_basket_count * pair_occurrences_each)
+        / nullif(sum(basket_count * pair_occurrences_each), 0) as share_of_pair_occurrences
+    from divided
 
 )
 

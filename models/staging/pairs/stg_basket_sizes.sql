@@ -9,8 +9,9 @@ source as (
 renamed as (
 
     select
-        order_id,
-        product_count
+        file_number,
+        product_count,
+        basket_count
     from source
 
 )

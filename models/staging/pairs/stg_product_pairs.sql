@@ -9,8 +9,8 @@ source as (
 renamed as (
 
     select
-        left_product_key,
-        right_product_key,
+        left_product_number,
+        right_product_number,
         copurchase_count::bigint as copurchase_count
     from source
 

@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ source('pairs', 'product_keys') }}
+    select * from {{ source('pairs', 'products_counted') }}
 
 ),
 
@@ -10,7 +10,7 @@ renamed as (
 
     select
         product_id,
-        product_key,
+        product_number,
         basket_count
     from source
 

@@ -1,0 +1,19 @@
+with
+
+source as (
+
+    select * from {{ source('pairs', 'product_pairs_shortlisted') }}
+
+),
+
+renamed as (
+
+    select
+        product_number,
+        recommended_product_key,
+        copurchase_count::bigint as copurchase_count
+    from source
+
+)
+
+select * from renamed
