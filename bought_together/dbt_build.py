@@ -103,7 +103,8 @@ def parse(project: Path, *more: str) -> "Manifest":
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
 
-    outcome = dbtRunner().invoke(["parse", *more, *options(project)])
+    # The build writes the manifest, too, and later.
+    outcome = dbtRunner().invoke(["parse", "--no-write-json", *more, *options(project)])
     if outcome.exception:
         raise_interrupt(outcome.exception)
         raise CannotRun(f"dbt cannot read the project: {explain_dbt_error(outcome.exception)}")

@@ -24,20 +24,34 @@ from bought_together.cli import (
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-@contextmanager
-def running(script: str) -> Iterator[None]:
-    """Run another program in the meantime; ends this one with its exit status if it fails.
+# Programs run one after the other in one process, which imports what they share once.
+IN_TURN = """
+import runpy, sys
+for program in sys.argv[1:]:
+    sys.argv = [program]
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
 
-    The other program ends with this one.
+
+@contextmanager
+def running(*programs: str) -> Iterator[None]:
+    """Run other programs in the meantime; ends this one with their exit status if one fails.
+
+    The other programs end with this one.
     """
-    process = subprocess.Popen([sys.executable, PROJECT / "scripts" / f"{script}.py"])
+    paths = [PROJECT / "scripts" / f"{program}.py" for program in programs]
+    process = subprocess.Popen([sys.executable, "-P", "-c", IN_TURN, *paths])
     try:
         try:
             yield
         except Exception:
-            check_status(script, process.wait())  # the first error is the one to mend
+            check_status(programs, process.wait())  # the first error is the one to mend
             raise
-        check_status(script, process.wait())
+        check_status(programs, process.wait())
     except KeyboardInterrupt as interrupt:
         if isinstance(interrupt, Terminated):
             process.terminate()  # after Ctrl-C, the terminal has interrupted it
@@ -46,11 +60,11 @@ def running(script: str) -> Iterator[None]:
         raise
 
 
-def check_status(script: str, status: int) -> None:
-    """End this program if another one, which has ended with this status, failed."""
+def check_status(programs: tuple[str, ...], status: int) -> None:
+    """End this program if others, whose process has ended with this status, failed."""
     if status < 0:
-        name = signal.Signals(-status).name
-        stop(f"{script} was killed by {name}; the kernel kills when memory is short", CANNOT_RUN)
+        killed, name = " or ".join(programs), signal.Signals(-status).name
+        stop(f"{killed} was killed by {name}; the kernel kills when memory is short", CANNOT_RUN)
     if status:
         sys.exit(status)
 
@@ -97,11 +111,9 @@ def main(skip_flatten: bool) -> None:
     if skip_flatten:
         manifest = dbt_build.parse_project(PROJECT)
     else:
-        with running("flatten"):
+        counts = ("count_pairs",) if os.environ.get("PAIR_ENGINE") == "dask" else ()
+        with running("flatten", *counts):
             manifest = dbt_build.parse_project(PROJECT)
-        if os.environ.get("PAIR_ENGINE") == "dask":
-            with running("count_pairs"):
-                pass
     dbt_build.remove_empty_warehouse(duckdb_path)
     dbt_build.run_dbt_build(PROJECT, manifest)
     click.echo(f"whole job  {time.monotonic() - began:.1f} s")

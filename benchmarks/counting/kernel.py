@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.counting.timed import read_basket_items, report, timed
 from bought_together.pairs.counting import counted_rows
 from bought_together.pairs.kernels import sort_baskets
-from bought_together.pairs.plan import key_edges, plan_key_ranges
+from bought_together.pairs.plan import plan_ranges, range_edges
 from bought_together.pairs.run import RANGES_A_THREAD
 
 THREADS = os.cpu_count() or 1
@@ -21,7 +21,7 @@ THREADS = os.cpu_count() or 1
 
 def count(ends: np.ndarray, codes: np.ndarray, product_count: int) -> tuple[int, int]:
     """Return the number of pairs and of pair occurrences."""
-    edges = key_edges(product_count)
+    edges = range_edges(product_count)
     keys = np.arange(product_count + 1, dtype=np.int32)
     bins = np.searchsorted(edges, keys, side="right") - 1
     items, effort = sort_baskets(ends, codes, keys, bins, len(edges) - 1)
@@ -34,7 +34,7 @@ def count(ends: np.ndarray, codes: np.ndarray, product_count: int) -> tuple[int,
         return pairs, occurrences
 
     with ThreadPoolExecutor(THREADS) as threads:
-        ranges = plan_key_ranges(edges, effort, RANGES_A_THREAD * THREADS)
+        ranges = plan_ranges(edges, effort, RANGES_A_THREAD * THREADS)
         counted = list(threads.map(count_range, ranges))
     return sum(pairs for pairs, _ in counted), sum(occurrences for _, occurrences in counted)
 

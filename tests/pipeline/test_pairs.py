@@ -19,8 +19,14 @@ from bought_together.errors import CannotRun
 from bought_together.ingest.run import flatten
 from bought_together.pairs import counting, kernels, run
 from bought_together.pairs.counting_rules import counting_rules
-from bought_together.pairs.kernels import SMALL, distinct_items, sort_baskets
-from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
+from bought_together.pairs.kernels import (
+    LOW_BITS,
+    SMALL,
+    distinct_items,
+    keep_best,
+    sort_baskets,
+)
+from bought_together.pairs.plan import chunk_items, plan_chunks, plan_ranges, range_edges
 from bought_together.pairs.run import count_pairs
 from tests.support import ROOT
 from tests.support.oracle import count
@@ -32,7 +38,7 @@ BLOCK_SIZE = 2000  # so that a few hundred baskets make a dozen parts
 def count_world(
     shop: Shop, baskets: Iterable[Iterable[str]], largest_chunk: int | None = None
 ) -> tuple[dict[str, tuple[int, int]], dict[tuple[str, str], int]]:
-    """Return product -> (key, baskets), and pairs -> baskets, as the lake holds them."""
+    """Return product -> (number, baskets), and pairs -> baskets, as the lake holds them."""
     shop.write(baskets, ["a"])
     flatten(str(shop.transactions), str(shop.products), str(shop.lake), block_size=BLOCK_SIZE)
     count_pairs(str(shop.lake), largest_chunk=largest_chunk)
@@ -40,14 +46,14 @@ def count_world(
 
 
 def read_counted(shop: Shop) -> tuple[dict[str, tuple[int, int]], dict[tuple[str, str], int]]:
-    keys = shop.counted_table("product_keys").to_pylist()
-    products = {row["product_id"]: (row["product_key"], row["basket_count"]) for row in keys}
+    keys = shop.counted_table("products_counted").to_pylist()
+    products = {row["product_id"]: (row["product_number"], row["basket_count"]) for row in keys}
     assert len(products) == len(keys)
     ids = {key: product for product, (key, _) in products.items()}
     rows = shop.counted_table("product_pairs").to_pylist()
-    assert all(row["left_product_key"] < row["right_product_key"] for row in rows)
+    assert all(row["left_product_number"] < row["right_product_number"] for row in rows)
     found = {
-        tuple(sorted((ids[row["left_product_key"]], ids[row["right_product_key"]]))): row[
+        tuple(sorted((ids[row["left_product_number"]], ids[row["right_product_number"]]))): row[
             "copurchase_count"
         ]
         for row in rows
@@ -107,9 +113,9 @@ def test_a_basket_of_5000_products(shop: Shop) -> None:
     counted = shop.counted_table("product_pairs")
     twice = counted.filter(pa.compute.equal(counted["copurchase_count"], 2))
     assert len(twice) == 715 * 714 // 2
-    # Products in both baskets have the first 715 keys.
-    assert max(twice["right_product_key"].to_pylist()) == 715
-    keys = counted.select(["left_product_key", "right_product_key"])
+    # Products in both baskets have the first 715 numbers.
+    assert max(twice["right_product_number"].to_pylist()) == 715
+    keys = counted.select(["left_product_number", "right_product_number"])
     assert len(keys.group_by(keys.column_names).aggregate([])) == len(counted)
 
 
@@ -138,7 +144,7 @@ def test_pairs_come_in_the_order_of_their_keys(shop: Shop) -> None:
     for largest_chunk in (None, 50):
         count_world(shop, random_baskets(6), largest_chunk)
         rows = [
-            (row["left_product_key"], row["right_product_key"])
+            (row["left_product_number"], row["right_product_number"])
             for row in shop.counted_table("product_pairs").to_pylist()
         ]
         assert rows == sorted(rows)
@@ -167,7 +173,7 @@ def test_kernels_against_sets(baskets: list[list[int]], chance: random.Random) -
         sum(code in basket for basket in baskets) for code in range(100)
     ]
     keys = np.array(chance.sample(range(1, 101), 100), np.int32)
-    edges = key_edges(100)
+    edges = range_edges(100)
     bins = np.searchsorted(edges, np.arange(101), side="right") - 1
     keyed, effort = sort_baskets(ends, items, keys, bins, len(edges) - 1)
     assert [keyed[low:high].tolist() for low, high in zip(starts, ends, strict=False)] == [
@@ -175,7 +181,7 @@ def test_kernels_against_sets(baskets: list[list[int]], chance: random.Random) -
     ]
     assert effort.sum() >= sum(len(list(combinations(set(basket), 2))) for basket in baskets)
     together: dict[tuple[int, int], int] = {}
-    for _, low, high in plan_key_ranges(edges, effort, 5):
+    for _, low, high in plan_ranges(edges, effort, 5):
         for rows in counting.counted_rows(ends, keyed, low, high, 100):
             for left, right, number in zip(*(column.tolist() for column in rows), strict=True):
                 assert low <= left < high
@@ -186,14 +192,51 @@ def test_kernels_against_sets(baskets: list[list[int]], chance: random.Random) -
 
 
 @given(
+    st.dictionaries(
+        st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda pair: pair[0] < pair[1]),
+        st.one_of(st.integers(1, 3), st.just((1 << 31) - 1)),
+    ),
+    st.permutations(range(1, 13)),
+    st.sets(st.integers(1, 12)),
+    st.integers(1, 4),
+    st.integers(1, 20),
+)
+@settings(deadline=None, derandomize=True)
+def test_best_pairs_are_those_of_a_sort(
+    pairs: dict[tuple[int, int], int],
+    places: list[int],
+    unlisted: set[int],
+    wanted: int,
+    rows_at_once: int,
+) -> None:
+    """By count, then by popularity; what is not in the product list is never recommended."""
+    keys = np.array([0, *places], np.int64)
+    keys[list(unlisted)] = 0
+    best = np.zeros((13, wanted), np.int64)
+    rows = np.array([(*pair, number) for pair, number in pairs.items()], np.int32).reshape(-1, 3)
+    for start in range(0, len(rows), rows_at_once):
+        keep_best(*rows[start : start + rows_at_once].T, keys, best)
+    for product in range(1, 13):
+        others = [
+            (-number, int(keys[other]))
+            for pair, number in pairs.items()
+            for one, other in (pair, pair[::-1])
+            if one == product and keys[other]
+        ]
+        found = [(-(rank >> 32), LOW_BITS - (rank & LOW_BITS)) for rank in best[product].tolist()]
+        assert found[: len(others)] == sorted(others)[:wanted]
+        assert not best[product][len(others) :].any()
+
+
+@given(
     st.integers(1, 3_000_000),
     st.integers(1, 50),
     st.lists(st.integers(0, 1_000_000), min_size=1, max_size=40),
 )
 @settings(deadline=None, derandomize=True)
 def test_ranges_cover_every_key_once(products: int, wanted: int, effort: list[int]) -> None:
-    edges = key_edges(products)
-    ranges = plan_key_ranges(edges, np.resize(effort, len(edges) - 1), wanted)
+    edges = range_edges(products)
+    ranges = plan_ranges(edges, np.resize(effort, len(edges) - 1), wanted)
     assert 1 <= len(ranges) <= wanted
     assert [number for number, _, _ in ranges] == list(range(len(ranges)))
     assert ranges[0][1] == 1
@@ -204,11 +247,11 @@ def test_ranges_cover_every_key_once(products: int, wanted: int, effort: list[in
 
 def test_ranges_share_the_effort() -> None:
     """However steep the effort falls, no range has much more than its share."""
-    edges = key_edges(50_000)
+    edges = range_edges(50_000)
     effort = (1e9 / np.arange(1, len(edges)) ** 0.5).astype(np.int64)
     shares = [
         effort[(edges[:-1] >= low) & (edges[:-1] < high)].sum() / effort.sum()
-        for _, low, high in plan_key_ranges(edges, effort, 6)
+        for _, low, high in plan_ranges(edges, effort, 6)
     ]
     assert len(shares) == 6
     assert max(shares) < 1.1 / 6
@@ -223,11 +266,11 @@ def test_chunks_hold_every_part_once(items: list[int], largest: int) -> None:
 
 
 def test_chunks_follow_from_the_memory() -> None:
-    assert chunk_items(2_000_000_000, 50_000) > 32_000_000
-    assert chunk_items(1 << 40, 50_000) < 1 << 31  # positions have 32 bits
-    assert chunk_items(100_000_000, 50_000) < 5_000_000
+    assert chunk_items(2_000_000_000, 50_000, 5) > 32_000_000
+    assert chunk_items(1 << 40, 50_000, 5) < 1 << 31  # positions have 32 bits
+    assert chunk_items(100_000_000, 50_000, 5) < 5_000_000
     with pytest.raises(CannotRun, match=r"1,000,000 products .* 20 MB"):
-        chunk_items(20_000_000, 1_000_000)
+        chunk_items(20_000_000, 1_000_000, 5)
 
 
 @pytest.mark.parametrize(("baskets", "fits"), [((1 << 31) - 1, True), (1 << 31, False)])
@@ -238,14 +281,16 @@ def test_counts_beyond_31_bits_are_refused(
     shop.write([["a", "b"]], ["a", "b"])
     manifest = flatten(str(shop.transactions), str(shop.products), str(shop.lake))
     given = {"lake_products": f"{shop.lake}/runs/{manifest['run']}/products/part-00000.parquet"}
-    counted = pa.table({"product_id": ["a", "b"], "basket_count": [1 << 40, baskets]})
+    counted = pa.table(
+        {"product_id": ["a", "b"], "product_number": [1, 2], "basket_count": [1 << 40, baskets]}
+    )
     monkeypatch.setattr(run, "sum_basket_counts", lambda work: counted)
     query = counting_rules(ROOT).keys
     if fits:
-        assert run.key_products("", given, query)["product_key"].to_pylist() == [1, 2]
+        assert run.number_products("", given, query)["product_key"].to_pylist() == [1, 2]
     else:
         with pytest.raises(CannotRun, match="products a and b are both in more than 2,147,483,647"):
-            run.key_products("", given, query)
+            run.number_products("", given, query)
 
 
 def test_counted_again_only_the_newest_counts_are_kept(shop: Shop) -> None:

@@ -85,9 +85,10 @@ def test_an_empty_table_fails(rows: int, found: int) -> None:
 
 
 def baskets(*sizes: tuple[int, int]) -> str:
-    """Return the rows of so many baskets of so many products."""
-    groups = [f"select {size} as product_count from range({count})" for count, size in sizes]
-    return f"select row_number() over () as order_id, * from ({' union all '.join(groups)})"
+    """Return the rows of so many baskets of so many products, each size in a file of its own."""
+    rows = ", ".join(f"({file}, {size}, {count})" for file, (count, size) in enumerate(sizes))
+    columns = "file_number, product_count, basket_count"
+    return f"select * from (values {rows}) as sizes ({columns}) where basket_count > 0"
 
 
 LARGEST = {

@@ -29,7 +29,12 @@ from tests.support.shop import Shop
 
 BLOCK_SIZE = 4096  # bytes: about a hundred and fifty parts
 COUNT = program("count_pairs")
-TABLES = ("product_keys", "basket_sizes", "product_pairs")
+KEYS = {
+    "products_counted": ["product_number"],
+    "basket_sizes": ["file_number", "product_count"],
+    "product_pairs": ["left_product_number", "right_product_number"],
+    "product_pairs_shortlisted": ["product_number", "recommended_product_key"],
+}
 
 
 def ip(*arguments: str) -> None:
@@ -124,25 +129,19 @@ def counted(shop: Shop) -> Shop:
 
 
 def tables(shop: Shop) -> dict[str, list[dict[str, Any]]]:
-    return {name: shop.counted_table(name).sort_by(sort_keys(name)).to_pylist() for name in TABLES}
-
-
-def sort_keys(name: str) -> list[tuple[str, str]]:
-    columns = {
-        "product_keys": ["product_key"],
-        "basket_sizes": ["order_id"],
-        "product_pairs": ["left_product_key", "right_product_key"],
+    return {
+        name: shop.counted_table(name).sort_by([(key, "ascending") for key in keys]).to_pylist()
+        for name, keys in KEYS.items()
     }
-    return [(column, "ascending") for column in columns[name]]
 
 
 def pointer(shop: Shop) -> str:
     return (shop.run_folder / "pairs.json").read_text()
 
 
-def keyed_parts(shop: Shop) -> list[Path]:
-    """Return what a count under way has got to: parts whose products have their keys."""
-    return list(shop.run_folder.glob("pairs-*/work/keyed-*.arrow"))
+def numbered_parts(shop: Shop) -> list[Path]:
+    """Return what a count under way has got to: parts whose products have their numbers."""
+    return list(shop.run_folder.glob("pairs-*/work/numbered-*.arrow"))
 
 
 def once(condition: Callable[[], object], running: Callable[[], bool]) -> None:
@@ -168,7 +167,7 @@ def test_two_workers_count_the_same(counted: Shop, two_workers: Cluster) -> None
 def test_a_worker_killed_in_the_middle_changes_nothing(counted: Shop, two_workers: Cluster) -> None:
     expected, before = tables(counted), pointer(counted)
     counting = start(counted, COUNT, DASK_SCHEDULER=two_workers.address)
-    once(lambda: keyed_parts(counted), lambda: counting.poll() is None)
+    once(lambda: numbered_parts(counted), lambda: counting.poll() is None)
     two_workers.workers[0].kill()
     assert counting.poll() is None
     assert counting.wait(PATIENCE) == 0
@@ -185,7 +184,7 @@ def test_when_no_worker_is_left_it_is_one_line(
     finished = threading.Event()
 
     def kill() -> None:
-        once(lambda: keyed_parts(counted), lambda: not finished.is_set())
+        once(lambda: numbered_parts(counted), lambda: not finished.is_set())
         for worker in two_workers.workers:
             worker.kill()
 
@@ -213,7 +212,7 @@ def test_a_scheduler_killed_in_the_middle_is_one_line(
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         )
-    once(lambda: keyed_parts(counted), lambda: counting.poll() is None)
+    once(lambda: numbered_parts(counted), lambda: counting.poll() is None)
     two_workers.scheduler.kill()
     assert counting.wait(PATIENCE) == 2
     told = (tmp_path / "stderr").read_text().splitlines()
