@@ -22,6 +22,7 @@ from bought_together.pairs.counting_rules import counting_rules
 from bought_together.pairs.kernels import SMALL, distinct_items, sort_baskets
 from bought_together.pairs.plan import chunk_items, key_edges, plan_chunks, plan_key_ranges
 from bought_together.pairs.run import count_pairs
+from bought_together.storage.lake import table_parts
 from tests.support import ROOT
 from tests.support.oracle import count
 from tests.support.shop import Shop
@@ -237,7 +238,7 @@ def test_counts_beyond_31_bits_are_refused(
     """No pair is in more baskets than the second product."""
     shop.write([["a", "b"]], ["a", "b"])
     manifest = flatten(str(shop.transactions), str(shop.products), str(shop.lake))
-    given = {"lake_products": f"{shop.lake}/runs/{manifest['run']}/products/part-00000.parquet"}
+    given = {"lake_products": table_parts(str(shop.lake), manifest, "products")[0]}
     counted = pa.table({"product_id": ["a", "b"], "basket_count": [1 << 40, baskets]})
     monkeypatch.setattr(run, "sum_basket_counts", lambda work: counted)
     query = counting_rules(ROOT).keys
