@@ -327,6 +327,9 @@ def read_ranges(ranges: list[ByteRange], block_size: int, fast: bool) -> Iterato
     size = 0
     for part, content in zip(ranges, read_together(ranges), strict=True):
         if part.file.is_array:
+            if waiting:  # so that rejects stay in the order of the files
+                yield flatten_blocks(waiting, fast)
+                waiting, size = [], 0
             for batch in in_batches(array_elements(part.file, content), block_size):
                 yield of_file(flatten_records(batch, part.file.number), part.file)
             continue
