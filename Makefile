@@ -1,7 +1,7 @@
 # No setting is expanded in a shell line: the programs get settings as environment variables, exactly
 # as written, so that globs, spaces, quotes and $ survive.
 SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
-    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION MAX_UNLISTED_SHARE \
+    DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION FULL_REFRESH MAX_UNLISTED_SHARE \
     MIN_BASKETS_SHARE ALLOW_OLDER_DATA MAX_BASKET_PRODUCTS REDIS_URL REDIS_PREFIX HOST PORT ROOT_PATH \
     PRODUCT BUILD SIZE
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\

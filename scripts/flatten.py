@@ -43,6 +43,13 @@ from bought_together.errors import Refused
     " rejected line.",
 )
 @click.option(
+    "--full-refresh",
+    envvar="FULL_REFRESH",
+    is_flag=True,
+    show_envvar=True,
+    help="Flatten all files again, also those that have not changed since the current run.",
+)
+@click.option(
     "--block-size",
     type=click.IntRange(min=1),
     help="Bytes of text that one task reads at a time. Unset: 32 MiB.",
@@ -54,12 +61,14 @@ def main(
     scheduler: str | None,
     workers: int,
     max_reject_fraction: float,
+    full_refresh: bool,
     block_size: int | None,
 ) -> None:
     """Flatten raw transactions and products into a new run of the lake.
 
-    The lake's current run stays current until the new one is whole. Exit status: 0 the new run is
-    current; 1 too many records were bad; 2 it could not run.
+    The run takes over what the current run holds of files that have not changed. The lake's current
+    run stays current until the new one is whole. Exit status: 0 the new run is current; 1 too many
+    records were bad; 2 it could not run.
     """
     from bought_together.ingest.report import report
     from bought_together.ingest.run import BLOCK_SIZE, flatten
@@ -76,6 +85,7 @@ def main(
                 max_reject_fraction,
                 block_size or BLOCK_SIZE,
                 workers=workers,
+                full_refresh=full_refresh,
             )
     except Refused as refusal:
         if refusal.manifest:

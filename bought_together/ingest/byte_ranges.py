@@ -69,7 +69,7 @@ def plan_tasks(ranges: list[ByteRange], block_size: int) -> list[list[ByteRange]
     tasks: list[list[ByteRange]] = []
     room = 0
     for part in ranges:
-        size = (part.stop - part.start) * (GZIP_RATIO if part.file.is_gzip else 1)
+        size = text_size(part.stop - part.start, part.file.is_gzip)
         if part.is_whole_file and size <= room:
             tasks[-1].append(part)
             room -= size
@@ -77,6 +77,11 @@ def plan_tasks(ranges: list[ByteRange], block_size: int) -> list[list[ByteRange]
             tasks.append([part])
             room = block_size - size if part.is_whole_file else 0
     return tasks
+
+
+def text_size(size: int, is_gzip: bool) -> int:
+    """Return about how many bytes of text so many bytes of a file hold."""
+    return size * (GZIP_RATIO if is_gzip else 1)
 
 
 def read_together(ranges: list[ByteRange]) -> list[bytes | None]:

@@ -21,6 +21,8 @@ LINE_ITEMS = pa.schema(
         ("store_id", pa.string()),
     ]
 )
+# What is left of a signed 64-bit integer.
+FILE_NUMBERS = 1 << (63 - ORDER_ID_OFFSET_BITS)
 
 
 @dataclass

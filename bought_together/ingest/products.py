@@ -94,7 +94,7 @@ def check_encoding(path: str, encodings: Counter[str]) -> None:
         )
 
 
-def check_products(manifest: dict[str, Any], rejects_path: str) -> None:
+def check_products(manifest: dict[str, Any], refusal_path: str) -> None:
     """Raise Refused when every line of the product list is rejected, CannotRun when it has none."""
     counts = manifest["counts"]["products"]
     if counts["products"]:
@@ -105,7 +105,7 @@ def check_products(manifest: dict[str, Any], rejects_path: str) -> None:
         raise CannotRun(f"{nothing} and no line with text; {needed}")
     raise Refused(
         f"{nothing}: {counts['lines_rejected']:,} of {counts['lines_read']:,} lines are rejected;"
-        f" {needed}; nothing was published; the rejects are in {rejects_path}",
+        f" {needed}; nothing was published; the rejects are in the parts that {refusal_path} lists",
         manifest,
     )
 

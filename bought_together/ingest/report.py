@@ -32,6 +32,15 @@ def report(manifest: dict[str, Any]) -> str:
         "unreadable date": records["dates_unreadable"],
         "unreadable store id": records["stores_unreadable"],
     }
+    refresh = manifest["refresh"]
+    if reason := refresh.get("full"):
+        lines.append(f"refresh    full: {reason}")
+    elif "unchanged" in refresh:
+        again = f" ({refresh['again']:,} flattened again)" if refresh["again"] else ""
+        lines.append(
+            f"refresh    {count(refresh['unchanged'], 'file')} unchanged{again},"
+            f" {refresh['new']:,} new, {refresh['gone']:,} gone"
+        )
     if any(notes.values()):
         noted = ", ".join(count(number, what) for what, number in notes.items() if number)
         lines.append(f"noted      {noted}")

@@ -2,9 +2,10 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -29,16 +30,20 @@ from bought_together.ingest.byte_ranges import (
     read_lines,
     read_together,
 )
-from bought_together.ingest.inputs import (
-    InputFile,
-    check_unchanged,
-    inspect_files,
-    refuse_copies,
+from bought_together.ingest.inputs import InputFile, check_unchanged, digest, refuse_copies
+from bought_together.ingest.known_files import (
+    Group,
+    Manifest,
+    file_entry,
+    find_known,
+    flattened_by,
+    groups_to_keep,
+    number_new_files,
+    run_to_refresh,
 )
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.patterns import find_files
 from bought_together.ingest.products import (
-    PRODUCTS,
     check_products,
     read_products,
     summarise_products,
@@ -46,14 +51,16 @@ from bought_together.ingest.products import (
 from bought_together.ingest.reject_rows import REJECTS
 from bought_together.storage.filesystem import full_path, locate
 from bought_together.storage.lake import (
+    REFUSAL,
+    changed_files,
     make_current,
-    make_folders,
+    part_name,
     run_path,
+    start_run,
     write_part,
     writing_run,
 )
 
-RUN_SCHEMAS = {"line_items": LINE_ITEMS, "products": PRODUCTS, "rejects": REJECTS}
 BLOCK_SIZE = 32 << 20
 ARRAY_ELEMENTS_A_PART = 1 << 16
 # In bytes of memory: small files that unpack to more are written in several parts.
@@ -85,13 +92,15 @@ class FileBlock(NamedTuple):
 class Tally:
     """The counts of one task.
 
-    `first_rejects` holds (file, line number in the range, place) by reason.
+    `first_rejects` holds (file, line number in the range, place) by reason. `line_items` holds the
+    parts written and their sizes in bytes, `unnumbered_rejects` the names of those to come.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     first_rejects: dict[str, tuple[str, int | None, int]] = field(default_factory=dict)
-    reject_parts: list[str] = field(default_factory=list)
+    line_items: dict[str, int] = field(default_factory=dict)
+    unnumbered_rejects: list[str] = field(default_factory=list)
 
 
 def flatten(
@@ -103,13 +112,15 @@ def flatten(
     block_size: int = BLOCK_SIZE,
     fast: bool = True,
     workers: int = 1,
+    full_refresh: bool = False,
 ) -> dict[str, Any]:
     """Flatten the inputs into a run of the lake, make it current, and return its manifest.
 
-    `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is nothing to
-    flatten or a file changes meanwhile, and Refused when more than `max_reject_fraction` of the
-    records are rejected or have a rejected line, or no product is usable. The lake's current run
-    then stays the same.
+    The run takes over what the current run has of unchanged files, unless `full_refresh` asks to
+    flatten all. `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is
+    nothing to flatten or a file changes meanwhile, and Refused when more than `max_reject_fraction`
+    of the records are rejected or have a rejected line, or no product is usable. The lake's current
+    run then stays the same.
     """
     with writing_run(lake_path) as run:
         return flatten_into(
@@ -122,6 +133,7 @@ def flatten(
             block_size,
             fast,
             workers,
+            full_refresh,
         )
 
 
@@ -135,46 +147,57 @@ def flatten_into(
     block_size: int,
     fast: bool,
     workers: int,
+    full_refresh: bool,
 ) -> dict[str, Any]:
     """Flatten the inputs into this run of the lake, and make it current; see `flatten`."""
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
-    input_files = inspect_files(paths)
-    refuse_copies(input_files, "TRANSACTIONS")
-    jobs = plan_tasks(plan_byte_ranges(input_files, block_size), block_size)
-    folder = run_path(full_path(lake_path), run)
-    make_folders(folder, tuple(RUN_SCHEMAS))
+    before, why_full = run_to_refresh(lake_path, full_refresh)
+    input_files = refuse_copies(find_known(paths, before), "TRANSACTIONS")
+    start_run(lake_path, run, before["run"] if before else None)
+    input_files = number_new_files(input_files, lake_path)
+    lake = full_path(lake_path)
+    kept = groups_to_keep(before, input_files, lake, block_size) if before else {}
+    numbers_kept = {number for group in kept.values() for number in group["files"]}
+    to_flatten = [one for one in input_files if one.size and one.number not in numbers_kept]
     product_table, product_rejects, product_counts = read_products(product_paths)
-    with connected(scheduler, workers) as client:
-        task = partial(flatten_ranges, folder=folder, block_size=block_size, fast=fast)
-        tallies = run_tasks(task, list(enumerate(jobs)), client)
-        # A task that reads several files reads each from its first line, as its first range says.
-        lines_before = count_lines_before([ranges[0] for ranges in jobs], tallies)
-        reject_parts = [
-            (part, before)
-            for tally, before in zip(tallies, lines_before, strict=True)
-            for part in tally.reject_parts
-        ]
-        run_tasks(number_rejects, reject_parts, client)
-    check_unchanged(input_files)
-    write_part(f"{folder}/products/part-00000.parquet", product_table)
-    # An empty part makes sure that the table exists and has its schema.
-    write_part(f"{folder}/line_items/part-empty.parquet", LINE_ITEMS.empty_table())
-    write_part(f"{folder}/rejects/part-products.parquet", product_rejects)
-    manifest = {
-        "run": run,
-        "files": [
-            {
-                "number": input_file.number,
-                "path": input_file.printable_path,
-                "bytes": input_file.size,
-            }
-            for input_file in input_files
-        ],
-        "counts": {"transactions": total(tallies), "products": dict(product_counts)},
-        "rejects": summarise(tallies, lines_before) + summarise_products(product_rejects),
+    written, digests = flatten_files(to_flatten, run, lake, scheduler, block_size, fast, workers)
+    check_unchanged(to_flatten)
+    groups = dict(sorted((kept | written).items(), key=lambda one: min(one[1]["files"])))
+    group_of = {number: name for name, group in groups.items() for number in group["files"]}
+    parts = {
+        "line_items": [part for group in groups.values() for part in group["parts"]["line_items"]],
+        "products": [part_name("products", run)],
+        "rejects": [part for group in groups.values() for part in group["parts"]["rejects"]],
     }
-    check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/rejects")
+    work = run_path(lake, run)
+    write_part(f"{lake}/{parts['products'][0]}", product_table, work)
+    if not parts["line_items"]:  # an empty part makes sure that the table exists, with its schema
+        parts["line_items"].append(part_name("line_items", f"{run}-empty"))
+        write_part(f"{lake}/{parts['line_items'][0]}", LINE_ITEMS.empty_table(), work)
+    parts["rejects"].append(part_name("rejects", f"{run}-products"))
+    write_part(f"{lake}/{parts['rejects'][-1]}", product_rejects, work)
+    manifest: dict[str, Any] = {
+        "run": run,
+        "flattened_by": flattened_by(),
+        "files": [
+            file_entry(
+                replace(one, digest=one.digest or digests.get(one.number)), group_of.get(one.number)
+            )
+            for one in input_files
+        ],
+        "groups": groups,
+        "parts": parts,
+        "counts": {
+            "transactions": add_up(group["counts"] for group in groups.values()),
+            "products": dict(product_counts),
+        },
+        "rejects": merge_reasons(groups, input_files) + summarise_products(product_rejects),
+    }
+    manifest["refresh"] = {"full": why_full}
+    if before:
+        manifest["refresh"] = describe_refresh(before, manifest, numbers_kept)
+    check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/{REFUSAL}")
     if newer := make_current(lake_path, run, manifest):
         print(
             f"warning: run {newer}, which started after this run {run}, is current and stays so",
@@ -183,22 +206,97 @@ def flatten_into(
     return manifest
 
 
+def describe_refresh(
+    before: Manifest, manifest: Manifest, numbers_kept: set[int]
+) -> dict[str, int]:
+    """Return the numbers of files that are unchanged, of these flattened again, new, and gone."""
+    added, removed = changed_files(before, manifest)
+    unchanged = [one for one in manifest["files"] if one["number"] not in added]
+    again = [one for one in unchanged if one["bytes"] and one["number"] not in numbers_kept]
+    return {
+        "unchanged": len(unchanged),
+        "again": len(again),
+        "new": len(added),
+        "gone": len(removed),
+    }
+
+
+def flatten_files(
+    input_files: list[InputFile],
+    run: str,
+    lake: str,
+    scheduler: str | None,
+    block_size: int,
+    fast: bool,
+    workers: int,
+) -> tuple[dict[str, Group], dict[int, str]]:
+    """Write the parts of some files; return their groups, by name, and digests, by number.
+
+    Only files without an ETag get a digest.
+    """
+    if not input_files:
+        return {}, {}
+    jobs = plan_tasks(plan_byte_ranges(input_files, block_size), block_size)
+    undigested = [
+        one for one in input_files if one.digest is None and one.status and not one.status.has_etag
+    ]
+    with connected(scheduler, workers) as client:
+        task = partial(flatten_or_digest, run=run, lake=lake, block_size=block_size, fast=fast)
+        results = run_tasks(task, [*enumerate(jobs), *(one.path for one in undigested)], client)
+        tallies, digests = results[: len(jobs)], results[len(jobs) :]
+        # A task that reads several files reads each from its first line, as its first range says.
+        lines_before = count_lines_before([ranges[0] for ranges in jobs], tallies)
+        rejects = [
+            (name, before)
+            for tally, before in zip(tallies, lines_before, strict=True)
+            for name in tally.unnumbered_rejects
+        ]
+        sizes = run_tasks(partial(number_rejects, run=run, lake=lake), rejects, client)
+    reject_sizes = {name: size for (name, _), size in zip(rejects, sizes, strict=True)}
+    groups = {}
+    tasks_of_files = groupby(range(len(jobs)), key=lambda number: jobs[number][0].file.number)
+    for _, numbers in tasks_of_files:
+        places = list(numbers)
+        of_group = [tallies[place] for place in places]
+        files = dict.fromkeys(part.file.number for place in places for part in jobs[place])
+        groups[f"{run}-{places[0]:05d}"] = {
+            "files": list(files),
+            "parts": {
+                "line_items": {part: n for one in of_group for part, n in one.line_items.items()},
+                "rejects": {
+                    part_name("rejects", name): reject_sizes[name]
+                    for one in of_group
+                    for name in one.unnumbered_rejects
+                },
+            },
+            "counts": total(of_group),
+            "rejects": summarise(of_group, [lines_before[place] for place in places]),
+        }
+    return groups, {one.number: found for one, found in zip(undigested, digests, strict=True)}
+
+
+def flatten_or_digest(job: tuple[int, list[ByteRange]] | str, **settings: Any) -> Tally | str:
+    """Flatten ranges, or return the digest of the file with this path; a task of a worker."""
+    return digest(job) if isinstance(job, str) else flatten_ranges(job, **settings)
+
+
 def flatten_ranges(
-    job: tuple[int, list[ByteRange]], *, folder: str, block_size: int, fast: bool
+    job: tuple[int, list[ByteRange]], *, run: str, lake: str, block_size: int, fast: bool
 ) -> Tally:
-    """Write the line items and rejects of one range, or of some small files, to the run in
-    `folder`; a task of a worker."""
+    """Write the line items and rejects of one range, or of some small files."""
     number, ranges = job
     tally = Tally()
+    work = run_path(lake, run)
     for index, flattened in enumerate(in_parts(read_ranges(ranges, block_size, fast))):
-        name = f"part-{number:05d}-{index:05d}"
+        name = f"{run}-{number:05d}-{index:05d}"
         if line_items := [table for table in flattened.line_items if table.num_rows]:
             table = pa.concat_tables(line_items).unify_dictionaries()
-            write_part(f"{folder}/line_items/{name}.parquet", table)
+            part = part_name("line_items", name)
+            tally.line_items[part] = write_part(f"{lake}/{part}", table, work)
         if flattened.rejects:
-            tally.reject_parts.append(f"{folder}/rejects/{name}.parquet")
+            tally.unnumbered_rejects.append(name)
             rows = [{**row, "source": "transactions"} for row in flattened.rejects]
-            write_part(unnumbered(tally.reject_parts[-1]), pa.Table.from_pylist(rows, REJECTS))
+            write_part(unnumbered(lake, run, name), pa.Table.from_pylist(rows, REJECTS))
         tally.counts += flattened.counts
         for row in flattened.rejects:
             tally.reasons[row["reason"]] += 1
@@ -229,6 +327,9 @@ def read_ranges(ranges: list[ByteRange], block_size: int, fast: bool) -> Iterato
     size = 0
     for part, content in zip(ranges, read_together(ranges), strict=True):
         if part.file.is_array:
+            if waiting:  # so that rejects stay in the order of the files
+                yield flatten_blocks(waiting, fast)
+                waiting, size = [], 0
             for batch in in_batches(array_elements(part.file, content), block_size):
                 yield of_file(flatten_records(batch, part.file.number), part.file)
             continue
@@ -283,9 +384,9 @@ def in_batches(
     yield batch
 
 
-def unnumbered(part: str) -> str:
-    """Return the path of rejects that have no line numbers yet; readers' globs do not match it."""
-    return f"{part}.unnumbered"
+def unnumbered(lake: str, run: str, name: str) -> str:
+    """Return the path of rejects that have no line numbers yet."""
+    return f"{run_path(lake, run)}/{name}.unnumbered"
 
 
 def count_lines_before(ranges: list[ByteRange], tallies: list[Tally]) -> list[int]:
@@ -298,16 +399,21 @@ def count_lines_before(ranges: list[ByteRange], tallies: list[Tally]) -> list[in
     return before
 
 
-def number_rejects(job: tuple[str, int]) -> None:
-    """Rewrite a part of rejects with line numbers of the whole file, counted from 1."""
-    part, lines_before = job
-    fs, path = locate(unnumbered(part))
+def number_rejects(job: tuple[str, int], *, run: str, lake: str) -> int:
+    """Write a part of rejects with line numbers of the whole file, counted from 1.
+
+    Returns its size in bytes.
+    """
+    name, lines_before = job
+    fs, path = locate(unnumbered(lake, run, name))
     with fs.open(path, "rb") as file:
         table = pq.read_table(file)
     place = table.schema.get_field_index("line_number")
     numbers = pc.add(table["line_number"], lines_before + 1)
-    write_part(part, table.set_column(place, "line_number", numbers))
+    numbered = table.set_column(place, "line_number", numbers)
+    size = write_part(f"{lake}/{part_name('rejects', name)}", numbered, run_path(lake, run))
     fs.rm_file(path)
+    return size
 
 
 def total(tallies: list[Tally]) -> dict[str, int]:
@@ -318,7 +424,12 @@ def total(tallies: list[Tally]) -> dict[str, int]:
     counts = sum((tally.counts for tally in tallies), Counter())
     counts["records_kept"] = counts["records_read"] - counts["records_rejected"]
     counts["lines_read"] = counts["lines_written"] + counts["lines_rejected"]
-    return {name: counts[name] for name in COUNTS}
+    return add_up([counts])
+
+
+def add_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    found = list(counts)
+    return {name: sum(one[name] for one in found) for name in COUNTS}
 
 
 def summarise(tallies: list[Tally], lines_before: list[int]) -> list[dict[str, Any]]:
@@ -338,7 +449,23 @@ def summarise(tallies: list[Tally], lines_before: list[int]) -> list[dict[str, A
     return list(reasons.values())
 
 
-def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: str) -> None:
+def merge_reasons(
+    groups: Mapping[str, Group], input_files: list[InputFile]
+) -> list[dict[str, Any]]:
+    """Return the number of rejects and the place of the first one, for each reason, of all groups.
+
+    The first one is that of the first file in the order of the input.
+    """
+    order = {one.printable_path: place for place, one in enumerate(input_files)}
+    found = [reason for group in groups.values() for reason in group["rejects"]]
+    found.sort(key=lambda reason: (order[reason["source_file"]], reason["byte_offset"]))
+    reasons: dict[str, dict[str, Any]] = {}
+    for one in found:
+        reasons.setdefault(one["reason"], {**one, "rejects": 0})["rejects"] += one["rejects"]
+    return list(reasons.values())
+
+
+def check(manifest: dict[str, Any], max_reject_fraction: float, refusal_path: str) -> None:
     """Raise Refused or CannotRun when a run must not become current."""
     counts = manifest["counts"]["transactions"]
     read, touched = counts["records_read"], counts["records_touched"]
@@ -348,9 +475,9 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, rejects_path: st
         raise Refused(
             f"{touched:,} of {read:,} records are rejected or have a rejected line,"
             f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
-            f" nothing was published; the rejects are in {rejects_path}",
+            f" nothing was published; the rejects are in the parts that {refusal_path} lists",
             manifest,
         )
     if not counts["records_kept"]:
         raise CannotRun("TRANSACTIONS contain no usable record")
-    check_products(manifest, rejects_path)
+    check_products(manifest, refusal_path)

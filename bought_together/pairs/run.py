@@ -18,7 +18,6 @@ Four kinds of tasks run one after the other and pass files through the lake:
     merge_range     per range of left products, with several chunks only: add up the counts
 """
 
-import glob
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,7 +42,6 @@ from bought_together.pairs.shortlist import SHORTLIST, Shortlist
 from bought_together.storage.filesystem import (
     flush_tree,
     full_path,
-    list_files,
     only_warn,
     remove_tree,
     storage_errors,
@@ -56,6 +54,7 @@ from bought_together.storage.lake import (
     read_current,
     run_order,
     run_path,
+    table_parts,
     write_part,
 )
 from bought_together.storage.mount import parquet_glob
@@ -95,14 +94,15 @@ def count_pairs(
     check_seeds(project)
     if (current := read_current(lake_path)) is None:
         raise CannotRun(f"no lake at {lake_path}: run `python scripts/flatten.py` first")
-    run = run_path(full_path(lake_path), current["run"])
+    lake = full_path(lake_path)
+    run = run_path(lake, current["run"])
     rules = counting_rules(project)
     count = new_run(counts_of(run))
     folder = f"{run}/{COUNT_PREFIX}{count}"
     make_folders(folder, (*COUNT_SCHEMAS, "work"))
     try:
         with connected(scheduler, workers) as client:
-            totals = count_run(run, folder, largest_chunk, client, rules)
+            totals = count_run(lake, current, folder, largest_chunk, client, rules)
     except BaseException:
         with suppress(*storage_errors()):
             remove_tree(folder)
@@ -155,12 +155,18 @@ def prune_counts(run: str) -> None:
 
 
 def count_run(
-    run: str, folder: str, largest_chunk: int | None, client: Any, rules: CountingRules
+    lake: str,
+    manifest: Mapping[str, Any],
+    folder: str,
+    largest_chunk: int | None,
+    client: Any,
+    rules: CountingRules,
 ) -> dict[str, int]:
-    """Write the tables of a count to `folder` and return its totals."""
+    """Write the tables of a count of a run to `folder` and return its totals."""
     work = f"{folder}/work"
-    given = {PRODUCTS: f"{run}/products/part-00000.parquet"}
-    parts = list_files(f"{glob.escape(run)}/line_items/*.parquet")
+    [products] = table_parts(lake, manifest, "products")
+    given = {PRODUCTS: products}
+    parts = table_parts(lake, manifest, "line_items")
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     run_tasks(read, list(enumerate(parts)), client)
 

@@ -17,6 +17,7 @@ from bought_together.errors import CannotRun
 from bought_together.storage.filesystem import flush_tree, only_warn, remove_tree
 from bought_together.storage.lake import (
     MANIFEST,
+    PUBLISHED,
     PUBLISHED_BUILD,
     UNFINISHED_RUN_KEPT,
     folders_in,
@@ -24,7 +25,6 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.pointers import locked, move_pointer, read_json, write_json
 
-FOLDER = "published"
 RUN_RESULTS = "run_results.json"
 BUILDS_KEPT = 5
 BUILD_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -33,7 +33,7 @@ Manifest = dict[str, Any]
 
 
 def build_path(lake_path: str, build: str) -> str:
-    return f"{lake_path.rstrip('/')}/{FOLDER}/{build}"
+    return f"{lake_path.rstrip('/')}/{PUBLISHED}/{build}"
 
 
 def pointer_path(lake_path: str) -> str:
@@ -142,7 +142,7 @@ def prune_builds(lake_path: str) -> None:
 
 
 def build_folders(lake_path: str) -> list[str]:
-    return folders_in(f"{lake_path.rstrip('/')}/{FOLDER}")
+    return folders_in(f"{lake_path.rstrip('/')}/{PUBLISHED}")
 
 
 def build_time(build: str) -> datetime:

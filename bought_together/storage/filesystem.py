@@ -9,7 +9,7 @@ import glob
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -54,12 +54,6 @@ def locate(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, name
 
 
-def list_files(pattern: str) -> list[str]:
-    """Return the full paths of the files that match a glob, sorted."""
-    fs, name = locate(pattern)
-    return sorted(full_name(fs, match) for match in fs.glob(name))
-
-
 def full_path(path: str) -> str:
     """Return a path that means the same in any working directory."""
     return full_name(*locate(path))
@@ -101,10 +95,39 @@ def cannot(what: str) -> Iterator[None]:
 def remove_tree(path: str) -> None:
     """Remove a folder and its content, whatever characters their names contain."""
     fs, name = locate(path)
-    if not is_object_store(path):
+    if is_object_store(path):
+        remove_objects(fs, fs.find(name))
+    else:
         fs.rm(name, recursive=True)
-    elif files := fs.find(name):
-        fs.rm([glob.escape(file) for file in files])  # s3fs treats every name as a glob
+
+
+def remove_files(folder: str, names: Iterable[str]) -> None:
+    """Remove files of a folder; another program may be removing them too."""
+    fs, root = locate(folder)
+    paths = [f"{root}/{name}" for name in names]
+    if is_object_store(folder):
+        remove_objects(fs, paths)
+        return
+    for path in paths:
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+
+
+def remove_objects(fs: fsspec.AbstractFileSystem, names: list[str]) -> None:
+    if names:
+        fs.rm([glob.escape(name) for name in names])  # s3fs treats every name as a glob
+
+
+def file_sizes(folder: str) -> dict[str, int]:
+    """Return the size in bytes of each file in a folder, by name, from one listing."""
+    fs, root = locate(folder)
+    try:
+        found = fs.ls(root, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {
+        info["name"].rsplit("/", 1)[1]: info["size"] for info in found if info["type"] == "file"
+    }
 
 
 def flush_tree(path: str) -> None:
@@ -116,6 +139,20 @@ def flush_tree(path: str) -> None:
                 flush(os.path.join(folder, file))
             flush(folder)
         flush(os.path.dirname(name))
+
+
+def flush_files(folder: str, names: Iterable[str]) -> None:
+    """Wait until the disk holds files below a folder, and the names in all folders up to it."""
+    fs, root = locate(folder)
+    if isinstance(fs, LocalFileSystem):
+        paths = {root}
+        for name in names:
+            path = f"{root}/{name}"
+            while path != root:
+                paths.add(path)
+                path = os.path.dirname(path)
+        for path in paths:
+            flush(path)
 
 
 def flush(name: str) -> None:
@@ -131,16 +168,22 @@ def flush(name: str) -> None:
 
 
 @contextmanager
-def open_whole(path: str, durable: bool = False) -> Iterator[IO[bytes]]:
+def open_whole(
+    path: str, durable: bool = False, unfinished_in: str | None = None
+) -> Iterator[IO[bytes]]:
     """Yield a file to write, which appears under its name only when it is complete.
 
     A `durable` file is on the disk before it appears, and its name is there afterwards. A killed
-    program leaves an `.unfinished` file, or in an object store an incomplete upload; the bucket's
-    lifecycle rule removes such uploads.
+    program leaves an `.unfinished` file, in the folder `unfinished_in` or beside the file, or in an
+    object store an incomplete upload; the bucket's lifecycle rule removes such uploads.
     """
     fs, name = locate(path)
     if not is_object_store(path):
-        unfinished = f"{name}.{secrets.token_hex(4)}.unfinished"  # matches no reader's glob
+        folder, _, last = name.rpartition("/")
+        if unfinished_in:
+            folder = locate(unfinished_in)[1]
+        # Its name matches no reader's glob.
+        unfinished = f"{folder}/{last}.{secrets.token_hex(4)}.unfinished"
         with fs.open(unfinished, "wb") as file:
             yield file
         if durable:

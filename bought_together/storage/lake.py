@@ -1,9 +1,12 @@
-"""The lake: one folder per run, and a pointer to the current run that moves last.
+"""The lake: parts of tables, runs that list parts, and a pointer to the current run, moved last.
 
     current.json                        the manifest of the current run; replaced last
     runs/<run>/manifest.json            the manifest of this run, once it is finished
     runs/<run>/refused.json             the same of a run whose data was refused
-    runs/<run>/line_items/*.parquet     also products/ and rejects/
+    runs/<run>/in_progress.json         until then; names the run whose parts this one may list too
+    parts/line_items/<run>-*.parquet    also products/ and rejects/; named after the run that wrote
+                                        them, and listed by every run that they belong to
+    file_numbers.json                   the number of the next input file
     published.json, published/          the builds that `dbt build` published (builds.py)
 
 The lake is on a disk or in an object store (filesystem.py).
@@ -18,21 +21,35 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bought_together.errors import Refused, storage_errors
+from bought_together.errors import CannotRun, Refused, storage_errors
 from bought_together.storage.filesystem import (
+    file_sizes,
+    flush_files,
     flush_tree,
     locate,
     make_folder,
     only_warn,
     open_whole,
+    remove_files,
     remove_tree,
 )
-from bought_together.storage.pointers import locked, move_pointer, read_json, write_json
+from bought_together.storage.pointers import (
+    locked,
+    move_pointer,
+    read_json,
+    take_numbers,
+    write_json,
+)
+
+RUN_TABLES = ("line_items", "products", "rejects")
 
 CURRENT_RUN = "current.json"
+PUBLISHED = "published"
 PUBLISHED_BUILD = "published.json"
 MANIFEST = "manifest.json"
 REFUSAL = "refused.json"
+IN_PROGRESS = "in_progress.json"
+FILE_NUMBERS = "file_numbers.json"
 # In a run whose pairs have been counted: points to the folder of the newest count.
 COUNT_POINTER = "pairs.json"
 # An order id is a file number and, in this many bits, the record's place in that file.
@@ -65,9 +82,70 @@ def run_path(lake_path: str, run: str) -> str:
     return f"{lake_path.rstrip('/')}/runs/{run}"
 
 
-def write_part(path: str, table: pa.Table) -> None:
-    """Write one Parquet file, which appears under its name only when it is complete."""
-    with open_whole(path) as file:
+def part_name(table: str, name: str) -> str:
+    """Return the path of a part in its lake; `name` begins with the id of the run."""
+    return f"parts/{table}/{name}.parquet"
+
+
+def parts_folder(lake_path: str, table: str) -> str:
+    return f"{lake_path.rstrip('/')}/parts/{table}"
+
+
+def run_of(part: str) -> str:
+    """Return the id of the run that wrote a part."""
+    return "-".join(part.rsplit("/", 1)[-1].partition(".")[0].split("-")[:2])
+
+
+def table_parts(lake_path: str, manifest: Mapping[str, Any], table: str) -> list[str]:
+    """Return the paths of all parts of a table of a run; raises CannotRun for an older lake."""
+    if "parts" not in manifest:
+        raise CannotRun(
+            f"run {manifest['run']} of {lake_path} was written by an earlier version:"
+            " run `python scripts/flatten.py` or `make build` first"
+        )
+    return [f"{lake_path.rstrip('/')}/{part}" for part in manifest["parts"][table]]
+
+
+def part_sizes(lake_path: str, table: str) -> dict[str, int]:
+    """Return the size in bytes of each part of a table that the lake holds, of all runs."""
+    sizes = file_sizes(parts_folder(lake_path, table))
+    return {f"parts/{table}/{name}": size for name, size in sizes.items()}
+
+
+def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Return the numbers of the files that were added and removed between two runs' manifests.
+
+    A number stands for one content of one file for ever.
+    """
+    old, new = ({file["number"] for file in manifest["files"]} for manifest in (before, now))
+    return sorted(new - old), sorted(old - new)
+
+
+def take_file_numbers(lake_path: str, count: int) -> int:
+    """Return the first of `count` file numbers that no other run gets, failed ones included."""
+    with locked(lake_path):
+        path = f"{lake_path.rstrip('/')}/{FILE_NUMBERS}"
+        return take_numbers(path, count, lambda: largest_file_number(lake_path) + 1)
+
+
+def largest_file_number(lake_path: str) -> int:
+    """Return the largest file number in any manifest, -1 where there is none."""
+    manifests = [*manifests_of(lake_path, run_folders(lake_path), MANIFEST).values()]
+    return max((file["number"] for one in manifests for file in one.get("files", [])), default=-1)
+
+
+def manifests_of(lake_path: str, runs: Iterable[str], name: str) -> dict[str, Any]:
+    """Return what the runs' files of this name contain, of the runs that have one."""
+    found = {run: read_json(f"{run_path(lake_path, run)}/{name}") for run in runs}
+    return {run: content for run, content in found.items() if content is not None}
+
+
+def write_part(path: str, table: pa.Table, unfinished_in: str | None = None) -> int:
+    """Write one Parquet file, which appears under its name only when it is complete.
+
+    Returns its size in bytes.
+    """
+    with open_whole(path, unfinished_in=unfinished_in) as file:
         # Order ids ascend, so their differences pack far better than a dictionary.
         deltas = {"order_id": "DELTA_BINARY_PACKED"} if "order_id" in table.column_names else None
         pq.write_table(
@@ -78,6 +156,7 @@ def write_part(path: str, table: pa.Table) -> None:
             write_statistics=[name for name in table.column_names if name.startswith("order")],
             store_schema=False,  # readers get plain columns, even where they are dictionaries here
         )
+        return file.tell()
 
 
 def read_current(lake_path: str) -> dict[str, Any] | None:
@@ -94,9 +173,8 @@ def writing_run(lake_path: str) -> Iterator[str]:
         yield run
     except Refused as refusal:
         with only_warn("the refused run could not be tidied up"):
-            write_json(f"{folder}/{REFUSAL}", refusal.manifest)
-            for table in ("line_items", "products"):
-                remove_tree(f"{folder}/{table}")
+            write_json(f"{folder}/{REFUSAL}", refused_manifest(refusal.manifest))
+            remove_files(folder, [IN_PROGRESS])
             with locked(lake_path):
                 prune(lake_path)
         raise
@@ -104,8 +182,30 @@ def writing_run(lake_path: str) -> Iterator[str]:
         with suppress(*storage_errors()):
             fs, name = locate(folder)
             if not fs.exists(f"{name}/{MANIFEST}"):
+                for table in RUN_TABLES:
+                    parts = parts_folder(lake_path, table)
+                    remove_files(parts, [one for one in file_sizes(parts) if run_of(one) == run])
                 remove_tree(folder)
         raise
+
+
+def refused_manifest(manifest: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what stays of a refused run: of its tables, only the rejects."""
+    if manifest is None:
+        return {"parts": {"rejects": []}}
+    kept = {key: value for key, value in manifest.items() if key != "groups"}
+    return kept | {"parts": {"rejects": manifest["parts"]["rejects"]}}
+
+
+def start_run(lake_path: str, run: str, base: str | None) -> None:
+    """Make the folders of a run; until it is finished, no part of the run `base` is removed.
+
+    A base that has been current a moment ago cannot be gone yet, so it is read before.
+    """
+    for table in RUN_TABLES:
+        make_folder(parts_folder(lake_path, table))
+    make_folder(run_path(lake_path, run))
+    write_json(f"{run_path(lake_path, run)}/{IN_PROGRESS}", {"base": base})
 
 
 def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> str | None:
@@ -114,6 +214,8 @@ def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> str | No
     Returns None, or the id of the current run when that one started later: the pointer then stays.
     """
     folder = run_path(lake_path, run)
+    listed = [part for parts in manifest.get("parts", {}).values() for part in parts]
+    flush_files(lake_path, [part for part in listed if run_of(part) == run])
     flush_tree(folder)
     with locked(lake_path):
         write_json(f"{folder}/{MANIFEST}", manifest, durable=True)
@@ -123,40 +225,65 @@ def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> str | No
             lambda held: run_order(held["run"]) < run_order(run),
         )
         with only_warn("old runs could not be removed"):
+            remove_files(folder, [IN_PROGRESS])
             prune(lake_path)
     return newer and newer["run"]
 
 
 def prune(lake_path: str) -> None:
-    """Remove the runs that nobody reads and that can no longer become current.
+    """Remove the runs that nobody reads and that can no longer become current, and their parts.
 
-    What stays: the current run and all later ones, the newest RUNS_KEPT finished runs, the run of
-    the published build, the rejects of the newest REFUSALS_KEPT refused runs, and for a day other
-    runs, which may still be in progress.
+    What stays: the current run and all later ones, the newest RUNS_KEPT finished runs, the runs of
+    the builds that are kept, the rejects of the newest REFUSALS_KEPT refused runs, and for a day
+    other runs, which may still be in progress, with the runs that they are based on. A part stays
+    while one of these lists it, or may still list it.
     """
-    fs, root = locate(lake_path)
+    # First, since a run lists its parts last: what is found here and not listed, was not by then.
+    parts = {table: part_sizes(lake_path, table) for table in RUN_TABLES}
     current = read_current(lake_path)
-    published = read_json(f"{lake_path.rstrip('/')}/{PUBLISHED_BUILD}")
     runs = run_folders(lake_path)
-    refused = [run for run in runs if fs.exists(f"{root}/runs/{run}/{REFUSAL}")]
-    removed = refused[:-REFUSALS_KEPT]
+    finished = manifests_of(lake_path, runs, MANIFEST)
+    refused = manifests_of(lake_path, runs, REFUSAL)
+    unfinished = [run for run in runs if run not in finished and run not in refused]
+    removed = {*list(refused)[:-REFUSALS_KEPT]}
     if current:
         # The pointer only moves forward, so it never comes back to one of these.
         older = [run for run in runs if run_order(run) < run_order(current["run"])]
-        finished = [run for run in older if fs.exists(f"{root}/runs/{run}/{MANIFEST}")]
-        removed += finished[: 1 - RUNS_KEPT]
+        removed |= {*[run for run in older if run in finished][: 1 - RUNS_KEPT]}
         stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
-        removed += [
-            run
-            for run in older
-            if run not in (*finished, *refused) and NEVER < run_order(run)[0] < stale
-        ]
+        removed |= {run for run in older if run in unfinished and NEVER < run_order(run)[0] < stale}
+    removed -= runs_of_builds(lake_path)
+    writing = [run for run in unfinished if run not in removed]
+    bases = manifests_of(lake_path, writing, IN_PROGRESS).values()
+    removed -= {content["base"] for content in bases}
     for run in removed:
-        if published and run == published["run"]:
-            continue
         # Another flatten may be removing the same run.
         with suppress(FileNotFoundError):
             remove_tree(run_path(lake_path, run))
+    kept = [content for run, content in {**refused, **finished}.items() if run not in removed]
+    listed = {
+        part
+        for manifest in [*kept, current or {}]
+        for table in manifest.get("parts", {}).values()
+        for part in table
+    }
+    for table, held in parts.items():
+        unlisted = [
+            part.rsplit("/", 1)[1]
+            for part in held
+            if part not in listed
+            and run_of(part) not in writing
+            and run_order(run_of(part))[0] > NEVER  # no program made it
+        ]
+        remove_files(parts_folder(lake_path, table), unlisted)
+
+
+def runs_of_builds(lake_path: str) -> set[str]:
+    """Return the runs that the published builds were built from."""
+    root = lake_path.rstrip("/")
+    builds = [f"{PUBLISHED}/{build}/{MANIFEST}" for build in folders_in(f"{root}/{PUBLISHED}")]
+    found = [read_json(f"{root}/{path}") for path in (PUBLISHED_BUILD, *builds)]
+    return {manifest["run"] for manifest in found if manifest}
 
 
 def run_folders(lake_path: str) -> list[str]:

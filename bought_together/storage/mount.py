@@ -14,6 +14,7 @@ Paths are absolute, so that the warehouse can be queried from any working direct
 
 import glob
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -22,10 +23,15 @@ from bought_together.errors import CannotRun
 from bought_together.storage.builds import build_path, newest_build, read_pointer
 from bought_together.storage.duckdb_s3 import literal
 from bought_together.storage.filesystem import full_path, is_object_store
-from bought_together.storage.lake import COUNT_POINTER, read_current, run_path
+from bought_together.storage.lake import (
+    COUNT_POINTER,
+    RUN_TABLES,
+    read_current,
+    run_path,
+    table_parts,
+)
 from bought_together.storage.pointers import read_json
 
-RUN_TABLES = ("line_items", "products", "rejects")
 COUNT_TABLES = ("products_counted", "basket_sizes", "product_pairs", "product_pairs_shortlisted")
 PUBLISHED_VIEWS = ("published_build", "published_recommendations")
 # The keys that the views take from a manifest, and their types in DuckDB.
@@ -49,13 +55,15 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
         return
     newest = newest_build(lake_path)
     newest_built_at = literal(newest["built_at"]) if newest else "null"
-    run = run_path(full_path(lake_path), current["run"])
+    lake = full_path(lake_path)
+    run = run_path(lake, current["run"])
     create_view(
         connection,
         "mounted_run",
         f"select {literal(current['run'])} as run, {newest_built_at} as newest_built_at",
     )
-    mount_tables(connection, run, RUN_TABLES)
+    for table in RUN_TABLES:
+        mount_parquet(connection, table, map(parquet_glob, table_parts(lake, current, table)))
     mount_rows(connection, "input_files", INPUT_FILE, current["files"])
     mount_published(connection, lake_path)
     counted = read_json(f"{run}/{COUNT_POINTER}")
@@ -68,7 +76,9 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
         create_view(connection, "mounted_count", select)
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])
-        mount_tables(connection, f"{run}/{counted['folder']}", COUNT_TABLES)
+        for table in COUNT_TABLES:
+            folder = parquet_glob(f"{run}/{counted['folder']}/{table}")
+            mount_parquet(connection, table, [f"{folder}/*.parquet"])
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -81,12 +91,9 @@ def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def mount_tables(
-    connection: duckdb.DuckDBPyConnection, folder: str, tables: tuple[str, ...]
-) -> None:
-    for table in tables:
-        parts = literal(parquet_glob(f"{folder}/{table}") + "/*.parquet")
-        create_view(connection, table, f"select * from read_parquet({parts})")
+def mount_parquet(connection: duckdb.DuckDBPyConnection, table: str, globs: Iterable[str]) -> None:
+    files = ", ".join(map(literal, globs))
+    create_view(connection, table, f"select * from read_parquet([{files}])")
 
 
 def mount_published(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
@@ -116,7 +123,8 @@ def mount_rows(
 ) -> None:
     """Make a view of some keys of JSON objects; `types` maps each to its type in DuckDB."""
     structure = literal(json.dumps([types]))
-    parsed = f"from_json({literal(json.dumps(rows))}, {structure})"
+    values = [{key: row.get(key) for key in types} for row in rows]
+    parsed = f"from_json({literal(json.dumps(values))}, {structure})"
     create_view(connection, name, f"select unnest({parsed}, recursive := true)")
 
 

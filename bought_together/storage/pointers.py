@@ -87,11 +87,25 @@ def move_pointer(path: str, content: Any, is_forward: Callable[[Any], bool]) -> 
             return None  # a repeated request finds what it has written
         if held is not None and not is_forward(held):
             return held
-        if not is_object_store(path):
-            write_json(path, content, durable=True)
-            return None
         if put_unless_changed(path, content, tag):
             return None
+    raise CannotRun(f"{path} changes all the time")
+
+
+def take_numbers(path: str, count: int, first: Callable[[], int]) -> int:
+    """Take `count` numbers that nobody else gets, and return the first.
+
+    The file at `path` has the next one; where it is missing or damaged, that is `first()`. On a
+    disk, the caller holds the lake's lock.
+    """
+    for _ in range(TRIES):
+        tag = version_tag(path)
+        try:
+            number = int(read_json(path)["next"])
+        except (CannotRun, TypeError, LookupError, ValueError):
+            number = first()
+        if put_unless_changed(path, {"next": number + count}, tag):
+            return number
     raise CannotRun(f"{path} changes all the time")
 
 
@@ -107,7 +121,10 @@ def version_tag(path: str) -> str | None:
 
 
 def put_unless_changed(path: str, content: Any, tag: str | None) -> bool:
-    """Write a file of an object store, and return whether it still had this version."""
+    """Write a file, and return whether it still had this version, which only a store compares."""
+    if not is_object_store(path):
+        write_json(path, content, durable=True)
+        return True
     fs, name = locate(path)
     bucket, key, _ = fs.split_path(name)
     condition = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}

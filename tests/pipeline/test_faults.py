@@ -25,7 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from bought_together import dask_tasks
 from bought_together.ingest.run import flatten as flatten_in_process
-from bought_together.storage.lake import RUN_TIME_FORMAT, RUNS_KEPT, new_run, prune
+from bought_together.storage.lake import RUN_TIME_FORMAT, RUNS_KEPT, new_run, prune, table_parts
 from scripts import flatten
 from tests.support import ROOT
 from tests.support.processes import (
@@ -38,10 +38,11 @@ from tests.support.processes import (
     start,
     wait_until,
 )
-from tests.support.shop import Shop
+from tests.support.shop import Shop, read_parts
 
 FLATTEN, BUILD = program("flatten"), program("build")
 DBT_BUILD = [Path(sys.executable).parent / "dbt", "build"]
+FLATTENED = {".lock", "current.json", "file_numbers.json", "parts", "runs"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -146,7 +147,7 @@ def built(first_export: FirstExport, tmp_path: Path) -> Shop:
 
 def test_first_export_killed_half_way_leaves_no_table(first_export):
     assert first_export.half == {"product_recommendations.parquet", "products.parquet"}
-    assert first_export.found_after_kill == {".lock", "current.json", "published", "runs"}
+    assert first_export.found_after_kill == {*FLATTENED, "published"}
     pointer = first_export.shop.lake / "published.json"
     assert_one_line(first_export.lookup_after_kill, 2, pointer, "make build")
 
@@ -155,11 +156,9 @@ def test_next_export_is_seen_whole_or_not_at_all(first_export):
     shop = first_export.shop
     assert first_export.seen == {None, len(shop.recommendations())}
     assert {path.name for path in shop.lake.iterdir()} == {
-        ".lock",
-        "current.json",
+        *FLATTENED,
         "published",
         "published.json",
-        "runs",
     }
     assert '"rank": 5' in look_up(shop, "0000")
 
@@ -167,7 +166,7 @@ def test_next_export_is_seen_whole_or_not_at_all(first_export):
 def test_killed_programs_leave_the_last_good_table_and_the_next_build_succeeds(built):
     before, answers = published(built), look_up(built)
     built.write_random(seed=2)
-    kill_flatten_when_it_has_written(built, "line_items/*.parquet")
+    kill_flatten_when_it_has_written(built, "parts/line_items/*.parquet")
     assert published(built) == before
 
     assert built.run("flatten").returncode == 0
@@ -192,15 +191,18 @@ def log_of(logs: Path) -> str:
 
 
 def kill_flatten_when_it_has_written(shop: Shop, pattern: str) -> Path:
-    """Kill flatten when the pattern matches something in its run; returns the run's folder."""
+    """Kill flatten when the pattern matches something new; returns the folder of its run."""
     runs = shop.lake / "runs"
-    before = {*runs.iterdir(), *runs.glob(f"*/{pattern}")}
+    before = {*runs.iterdir(), *shop.lake.glob(pattern)}
     process = start(shop, [*FLATTEN, "--block-size", 64])
-    kill_when(process, lambda: any(set(runs.glob(f"*/{pattern}")) - before))
+    kill_when(process, lambda: any(set(shop.lake.glob(pattern)) - before))
     return next(iter(set(runs.iterdir()) - before))
 
 
-@pytest.mark.parametrize("pattern", ["rejects", "line_items/*", "rejects/*.unnumbered"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["runs/*/in_progress.json", "parts/line_items/*", "runs/*/*.unnumbered", "parts/rejects/*"],
+)
 def test_killed_flatten_changes_nothing_for_readers(built, pattern):
     before, runs = published(built), contents(built.lake)
     records = built.transactions.read_text()
@@ -208,12 +210,10 @@ def test_killed_flatten_changes_nothing_for_readers(built, pattern):
     killed = kill_flatten_when_it_has_written(built, pattern)
     assert not (killed / "manifest.json").exists()
     assert published(built) == before
-    left = contents(killed)
-    assert {
-        name: content
-        for name, content in contents(built.lake).items()
-        if name.removeprefix(f"runs/{killed.name}/") not in left
-    } == runs
+    left = {name: text for name, text in contents(built.lake).items() if killed.name not in name}
+    changed = {name for name in left if runs.get(name) != left[name]}
+    assert {name.partition(".json")[0] for name in changed} <= {"file_numbers"}
+    assert left.keys() >= runs.keys()
 
     finished = built.run("flatten")
     assert finished.returncode == 0, finished.stderr
@@ -299,7 +299,7 @@ def test_a_whole_job_that_is_terminated_leaves_nothing_behind(own_logs):
         process = subprocess.Popen(
             [*map(str, BUILD), *arguments],
             cwd=own_logs.project,
-            env=own_logs.environment(),
+            env=own_logs.environment(FULL_REFRESH=1),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -518,11 +518,18 @@ def test_leftovers_of_killed_runs_go_when_they_are_old(shop):
     shop.write_random(seed=1, products=5)
     day = datetime(2020, 2, 29, tzinfo=UTC).strftime(RUN_TIME_FORMAT)
     old, fresh, foreign = f"{day}-0123abcd", new_run([]), "notes"
+    parts = shop.lake / "parts" / "line_items"
+    parts.mkdir(parents=True)
     for name in (old, fresh, foreign):
-        (shop.lake / "runs" / name / "line_items").mkdir(parents=True)
-        (shop.lake / "runs" / name / "line_items" / "part-00000.parquet").touch()
+        (shop.lake / "runs" / name).mkdir(parents=True)
+        (parts / f"{name}-00000-00000.parquet").touch()
     run = flatten_here(shop)
     assert {path.name for path in (shop.lake / "runs").iterdir()} == {fresh, foreign, run}
+    assert {path.name.removesuffix("-00000-00000.parquet") for path in parts.iterdir()} == {
+        fresh,
+        foreign,
+        run,
+    }
 
 
 def test_two_flattens_at_the_same_time(shop):
@@ -534,11 +541,14 @@ def test_two_flattens_at_the_same_time(shop):
     assert len(runs) == 2
     current = shop.manifest()
     assert current["run"] in runs
+    numbers = set()
     for run in runs:
         manifest = json.loads((shop.lake / "runs" / run / "manifest.json").read_text())
-        assert manifest == current | {"run": run}
-        parts = shop.lake / "runs" / run / "line_items"
-        assert pq.read_table(parts).num_rows == 3 * 300 * 4
+        assert manifest["counts"] == current["counts"]
+        parts = table_parts(str(shop.lake), manifest, "line_items")
+        assert read_parts(parts).num_rows == 3 * 300 * 4
+        numbers |= {file["number"] for file in manifest["files"]}
+    assert len(numbers) == 2
 
 
 def test_runs_that_another_flatten_is_removing_are_no_error(shop, monkeypatch):

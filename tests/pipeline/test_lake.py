@@ -5,6 +5,7 @@ No test waits for a time to pass: the clock is set, and programs meet at events 
 
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from bought_together.storage.mount import mount_lake
 from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_build
 from tests.support.processes import PATIENCE, assert_one_line
-from tests.support.shop import Shop
+from tests.support.shop import Shop, read_parts
 
 DAYS = [datetime(2026, 1, day, 3, tzinfo=UTC) for day in range(1, 10)]
 
@@ -56,6 +57,14 @@ def flatten_here(shop: Shop, **options: Any) -> str:
     """Flatten in this process; returns the run."""
     paths = map(str, (shop.transactions, shop.products, shop.lake))
     return flatten(*paths, **options)["run"]
+
+
+def runs_with_parts(shop: Shop) -> dict[str, set[str]]:
+    """Return the runs that wrote the parts which the lake holds of each table."""
+    return {
+        table: {lake.run_of(part) for part in lake.part_sizes(str(shop.lake), table)}
+        for table in lake.RUN_TABLES
+    }
 
 
 def runs_of(shop: Shop) -> list[str]:
@@ -141,7 +150,7 @@ def test_what_a_lake_holds_is_mounted_as_text(small, field):
 
 @pytest.fixture
 def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Start a function in a thread and hold it after it has written a file of this name."""
+    """Start a function in a thread and hold it after it has written a file whose name ends so."""
     move = LocalFileSystem.mv
     release = threading.Event()
 
@@ -151,7 +160,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
 
         def move_and_wait(self: LocalFileSystem, old: str, new: str, **options: Any) -> None:
             move(self, old, new, **options)
-            if new.endswith(f"/{name}") and holder == [threading.get_ident()]:
+            if new.endswith(name) and holder == [threading.get_ident()]:
                 has_written.set()
                 assert release.wait(PATIENCE)
 
@@ -178,7 +187,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
 
 def test_a_slow_flatten_does_not_replace_the_runs_that_started_after_it(small, hold, capsys):
     """The slow one has written its tables when the others begin."""
-    go_on = hold("part-products.parquet", flatten_here, small)
+    go_on = hold("-products.parquet", flatten_here, small)
     later = [flatten_here(small) for _ in range(RUNS_KEPT + 1)]
     slow = go_on()
     assert slow < later[0]
@@ -189,7 +198,7 @@ def test_a_slow_flatten_does_not_replace_the_runs_that_started_after_it(small, h
 
 def test_a_run_that_can_still_become_current_stays(small, hold, set_clock):
     """It started last, and has finished when one that started before it prunes."""
-    older = hold("part-products.parquet", flatten_here, small)
+    older = hold("-products.parquet", flatten_here, small)
     newest = lake.new_run(lake.run_folders(str(small.lake)))
     folder = small.lake / "runs" / newest
     folder.mkdir()
@@ -231,7 +240,7 @@ def test_a_slow_count_does_not_replace_the_counts_that_started_after_it(small, h
     def count() -> None:
         count_pairs(str(small.lake), project=ROOT)
 
-    go_on = hold("part-empty.parquet", count)
+    go_on = hold("/part-empty.parquet", count)
     count()
     count()
     current = json.loads((run / "pairs.json").read_text())["folder"]
@@ -252,7 +261,7 @@ def test_a_clock_that_went_back_deletes_no_count_that_is_current(small, set_cloc
 
 
 def test_of_refused_runs_the_newest_rejects_stay(small):
-    """Error messages name their folder, so they stay for a while; line items are of no use."""
+    """Error messages name what lists them, so they stay for a while; line items are of no use."""
     good = flatten_here(small)
     with small.transactions.open("a") as file:
         file.write("no record\n")
@@ -260,13 +269,21 @@ def test_of_refused_runs_the_newest_rejects_stay(small):
     for _ in range(REFUSALS_KEPT + 2):
         with pytest.raises(Refused) as refusal:
             flatten_here(small, max_reject_fraction=0)
-        named.append(Path(str(refusal.value).rsplit(" ", 1)[1]))
+        named.append(Path(re.search(r"the parts that (\S+) lists", str(refusal.value))[1]))
     assert small.manifest()["run"] == good
-    assert [folder.exists() for folder in named] == [False] * 2 + [True] * REFUSALS_KEPT
-    assert all(list(folder.glob("*.parquet")) for folder in named[2:])
-    assert {path.name for path in named[-1].parent.iterdir()} == {"refused.json", "rejects"}
+    assert [path.exists() for path in named] == [False] * 2 + [True] * REFUSALS_KEPT
+    refused = [path.parent.name for path in named[2:]]
+    for path in named[2:]:
+        rejects = lake.table_parts(str(small.lake), json.loads(path.read_text()), "rejects")
+        assert [row["raw_text"] for row in read_parts(rejects).to_pylist()] == ["no record"]
+        assert [path.name for path in path.parent.iterdir()] == ["refused.json"]
+    assert runs_with_parts(small) == {
+        "line_items": {good},
+        "products": {good},
+        "rejects": {good, *refused},
+    }
     later = [flatten_here(small, max_reject_fraction=1) for _ in range(RUNS_KEPT)]
-    assert runs_of(small) == [folder.parent.name for folder in named[2:]] + later
+    assert runs_of(small) == refused + later
 
 
 def test_a_failed_run_leaves_nothing(small, monkeypatch):
@@ -279,10 +296,12 @@ def test_a_failed_run_leaves_nothing(small, monkeypatch):
         patched.setattr("bought_together.ingest.run.check", full)
         flatten_here(small)
     assert runs_of(small) == [good]
+    assert runs_with_parts(small) == {key: {good} for key in lake.RUN_TABLES}
     small.transactions.write_text("\n")
     with pytest.raises(CannotRun, match="no records"):
         flatten_here(small)
     assert runs_of(small) == [good]
+    assert runs_with_parts(small) == {key: {good} for key in lake.RUN_TABLES}
 
 
 def test_ctrl_c_after_the_pointer_has_moved_deletes_nothing(small, monkeypatch):
@@ -310,14 +329,16 @@ def test_files_are_on_the_disk_before_the_pointer_moves(small, monkeypatch):
 
     monkeypatch.setattr(filesystem, "flush", noted_flush)
     monkeypatch.setattr(LocalFileSystem, "mv", noted_move)
-    run = small.lake / "runs" / flatten_here(small)
+    run = small.lake / "runs" / flatten_here(small, block_size=100)
     moved = events.index(f"moved {small.lake / 'current.json'}")
     before, after = events[:moved], events[moved + 1 :]
     finished = before.index(f"moved {run / 'manifest.json'}")
     flushed = [event for event in before[:finished] if not event.startswith("moved ")]
-    tables = {run, run.parent, *run.rglob("*")} - {run / "manifest.json"}
-    assert {name.partition(".unfinished")[0] for name in flushed[:-1]} == set(map(str, tables))
-    assert len(flushed) == len(tables) + 1
+    parts = set((small.lake / "parts").rglob("*"))
+    assert len([part for part in parts if part.is_file()]) > 3
+    tables = {small.lake, small.lake / "parts", *parts, run, run.parent, run / "in_progress.json"}
+    numbers = f"{small.lake / lake.FILE_NUMBERS}."
+    assert {name for name in flushed[:-1] if not name.startswith(numbers)} == set(map(str, tables))
     assert flushed[-1].startswith(f"{run / 'manifest.json'}.")
     assert before[-1].startswith(f"{small.lake / 'current.json'}.")
     assert after == [str(small.lake)]

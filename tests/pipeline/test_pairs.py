@@ -28,6 +28,7 @@ from bought_together.pairs.kernels import (
 )
 from bought_together.pairs.plan import chunk_items, plan_chunks, plan_ranges, range_edges
 from bought_together.pairs.run import count_pairs
+from bought_together.storage.lake import table_parts
 from tests.support import ROOT
 from tests.support.oracle import count
 from tests.support.shop import Shop
@@ -280,7 +281,7 @@ def test_counts_beyond_31_bits_are_refused(
     """No pair is in more baskets than the second product."""
     shop.write([["a", "b"]], ["a", "b"])
     manifest = flatten(str(shop.transactions), str(shop.products), str(shop.lake))
-    given = {"lake_products": f"{shop.lake}/runs/{manifest['run']}/products/part-00000.parquet"}
+    given = {"lake_products": table_parts(str(shop.lake), manifest, "products")[0]}
     counted = pa.table(
         {"product_id": ["a", "b"], "product_number": [1, 2], "basket_count": [1 << 40, baskets]}
     )

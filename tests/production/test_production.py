@@ -206,9 +206,9 @@ def tail(run: Run) -> str:
 
 
 def stop_store_in_flatten(production: Production) -> Run:
-    parts = set(production.store.names(f"{LAKE}/runs"))
+    parts = set(production.store.names(f"{LAKE}/parts"))
     return production.run_until(
-        lambda: set(production.store.names(f"{LAKE}/runs")) - parts, production.store.stop
+        lambda: set(production.store.names(f"{LAKE}/parts")) - parts, production.store.stop
     )
 
 

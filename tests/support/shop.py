@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bought_together.storage.lake import table_parts
 from tests.support import ROOT, warm
 
 SETTINGS = (
@@ -29,6 +30,7 @@ SETTINGS = (
     "SERVICE_URL",
     "PAIR_ENGINE",
     "MAX_REJECT_FRACTION",
+    "FULL_REFRESH",
     "MAX_UNLISTED_SHARE",
     "MIN_BASKETS_SHARE",
     "ALLOW_OLDER_DATA",
@@ -189,12 +191,16 @@ class Shop:
 
     def table(self, name: str) -> pa.Table:
         """Return a table of the lake's current run."""
-        return read_table(self.run_folder / name)
+        return read_parts(self.parts(name))
+
+    def parts(self, name: str) -> list[Path]:
+        """Return the parts of a table of the lake's current run."""
+        return list(map(Path, table_parts(str(self.lake), self.manifest(), name)))
 
     def counted_table(self, name: str) -> pa.Table:
         """Return a table of the newest count of the current run's pairs."""
         pointer = json.loads((self.run_folder / "pairs.json").read_text())
-        return read_table(self.run_folder / pointer["folder"] / name)
+        return read_parts(sorted((self.run_folder / pointer["folder"] / name).glob("*.parquet")))
 
     def recommendations(self) -> list[tuple[Any, ...]]:
         """Return the exported rows, by product and rank."""
@@ -206,5 +212,5 @@ class Shop:
             return connection.sql(sql).fetchall()
 
 
-def read_table(folder: Path) -> pa.Table:
-    return pa.concat_tables(pq.read_table(part) for part in sorted(folder.glob("*.parquet")))
+def read_parts(parts: Iterable[str | Path]) -> pa.Table:
+    return pa.concat_tables(map(pq.read_table, parts))
