@@ -1,14 +1,13 @@
--- A view with dask, where no other model reads it.
-{{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
-
 with
 
 line_items as (
 
     select
         order_id,
-        product_id
+        product_id,
+        change
     from {{ ref('int_line_items_kept') }}
+    where change <> 0
 
 ),
 
@@ -25,7 +24,8 @@ basket_items as (
 
     select distinct
         line_items.order_id,
-        products.product_number
+        products.product_number,
+        line_items.change
     from line_items
     inner join products
         on line_items.product_id = products.product_id

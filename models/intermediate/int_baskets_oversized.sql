@@ -6,6 +6,16 @@ line_items as (
         order_id,
         product_id
     from {{ ref('int_line_items_purchased') }}
+    where change > 0
+
+),
+
+state as (
+
+    select
+        order_id,
+        product_count
+    from {{ ref('stg_state_oversized_baskets') }}
 
 ),
 
@@ -19,7 +29,7 @@ long_baskets as (
 
 ),
 
-oversized as (
+added as (
 
     select
         line_items.order_id,
@@ -29,6 +39,22 @@ oversized as (
         on line_items.order_id = long_baskets.order_id
     group by line_items.order_id
     having count(distinct line_items.product_id) > {{ var('max_basket_products') }}
+
+),
+
+oversized as (
+
+    select
+        order_id,
+        product_count
+    from state
+
+    union all
+
+    select
+        order_id,
+        product_count
+    from added
 
 )
 

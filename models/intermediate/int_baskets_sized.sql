@@ -1,26 +1,22 @@
--- A view with dask: the rows stay in the lake.
-{{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
-
 with
-
-{% if var('pair_engine') == 'dask' %}
-
-sized as (
-
-    select
-        file_number,
-        product_count,
-        basket_count
-    from {{ ref('stg_basket_sizes') }}
-
-)
-
-{% else %}
 
 basket_items as (
 
     select order_id
     from {{ ref('int_basket_items') }}
+    where change > 0
+
+),
+
+state as (
+
+    select
+        sizes.file_number,
+        sizes.product_count,
+        sizes.basket_count
+    from {{ ref('stg_state_basket_sizes') }} as sizes
+    semi join {{ ref('stg_input_files') }} as input_files
+        on sizes.file_number = input_files.file_number
 
 ),
 
@@ -37,6 +33,14 @@ baskets as (
 sized as (
 
     select
+        file_number,
+        product_count,
+        basket_count
+    from state
+
+    union all
+
+    select
         order_id >> 40 as file_number,
         product_count,
         count(*) as basket_count
@@ -46,7 +50,5 @@ sized as (
         product_count
 
 )
-
-{% endif %}
 
 select * from sized

@@ -10,7 +10,9 @@ baskets as (
 oversized_baskets as (
 
     select count(*) as oversized_basket_count
-    from {{ ref('int_baskets_oversized') }}
+    from {{ ref('int_baskets_oversized') }} as baskets
+    semi join {{ ref('stg_input_files') }} as input_files
+        on baskets.order_id >> 40 = input_files.file_number
 
 ),
 

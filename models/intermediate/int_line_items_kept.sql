@@ -6,7 +6,8 @@ line_items as (
 
     select
         order_id,
-        product_id
+        product_id,
+        change
     from {{ ref('int_line_items_purchased') }}
 
 ),
@@ -21,7 +22,8 @@ kept as (
 
     select
         line_items.order_id,
-        line_items.product_id
+        line_items.product_id,
+        line_items.change
     from line_items
     anti join oversized_baskets
         on line_items.order_id = oversized_baskets.order_id

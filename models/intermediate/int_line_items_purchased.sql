@@ -7,8 +7,9 @@ line_items as (
     select
         order_id,
         product_id,
-        quantity
-    from {{ ref('stg_line_items') }}
+        quantity,
+        change
+    from {{ ref('stg_line_item_changes') }}
 
 ),
 
@@ -23,7 +24,8 @@ purchased as (
 
     select
         line_items.order_id,
-        line_items.product_id
+        line_items.product_id,
+        line_items.change
     from line_items
     anti join excluded_products
         on line_items.product_id = excluded_products.product_id

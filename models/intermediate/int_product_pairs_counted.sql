@@ -3,15 +3,21 @@
 
 with
 
-{% if var('pair_engine') == 'dask' %}
-
-counted as (
+state as (
 
     select
         left_product_number,
         right_product_number,
         copurchase_count
-    from {{ ref('stg_product_pairs') }}
+    from {{ ref('stg_state_product_pairs') }}
+
+),
+
+{% if var('pair_engine') == 'dask' %}
+
+counted as (
+
+    select * from state
 
 )
 
@@ -21,7 +27,8 @@ left_item as (
 
     select
         order_id,
-        product_number
+        product_number,
+        change
     from {{ ref('int_basket_items') }}
 
 ),
@@ -35,21 +42,40 @@ right_item as (
 
 ),
 
--- The comparison of keys gives each unordered pair once and no product with itself.
-counted as (
+-- The comparison of numbers gives each unordered pair once and no product with itself.
+added_up as (
 
     select
         left_item.product_number as left_product_number,
         right_item.product_number as right_product_number,
-        count(*) as copurchase_count
+        left_item.change as copurchase_count
     from left_item
     inner join right_item
         on
             left_item.order_id = right_item.order_id
             and left_item.product_number < right_item.product_number
+
+    union all
+
+    select
+        left_product_number,
+        right_product_number,
+        copurchase_count
+    from state
+
+),
+
+counted as (
+
+    select
+        left_product_number,
+        right_product_number,
+        sum(copurchase_count)::bigint as copurchase_count
+    from added_up
     group by
-        left_item.product_number,
-        right_item.product_number
+        left_product_number,
+        right_product_number
+    having sum(copurchase_count) <> 0
 
 )
 

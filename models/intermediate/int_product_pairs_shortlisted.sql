@@ -20,7 +20,7 @@ best as (
         product_number,
         recommended_product_key,
         copurchase_count
-    from {{ ref('stg_product_pairs_shortlisted') }}
+    from {{ ref('stg_state_shortlist') }}
 
 ),
 

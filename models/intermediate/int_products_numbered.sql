@@ -1,39 +1,52 @@
--- A view with dask: the rows stay in the lake.
-{{ config(materialized='view' if var('pair_engine') == 'dask' else 'table') }}
-
 with
 
-{% if var('pair_engine') == 'dask' %}
+line_items as (
+
+    select product_id
+    from {{ ref('int_line_items_kept') }}
+    where change > 0
+
+),
+
+state as (
+
+    select
+        product_id,
+        product_number
+    from {{ ref('stg_state_products') }}
+
+),
+
+-- Any order would do; products that sell alike then stand near each other in the self-join.
+added as (
+
+    select
+        line_items.product_id,
+        (
+            (select coalesce(max(state.product_number), 0) from state)
+            + row_number() over (order by count(*) desc, line_items.product_id asc)
+        )::integer as product_number
+    from line_items
+    anti join state
+        on line_items.product_id = state.product_id
+    group by line_items.product_id
+
+),
 
 numbered as (
 
     select
         product_id,
         product_number
-    from {{ ref('stg_products_counted') }}
+    from state
 
-)
-
-{% else %}
-
-line_items as (
-
-    select product_id
-    from {{ ref('int_line_items_kept') }}
-
-),
-
--- Any order would do; products that sell alike then stand near each other in the self-join.
-numbered as (
+    union all
 
     select
         product_id,
-        (row_number() over (order by count(*) desc, product_id asc))::integer as product_number
-    from line_items
-    group by product_id
+        product_number
+    from added
 
 )
-
-{% endif %}
 
 select * from numbered

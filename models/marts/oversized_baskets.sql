@@ -28,7 +28,7 @@ located as (
         baskets.order_id & ((1::bigint << 40) - 1) as byte_offset,
         baskets.product_count
     from baskets
-    left join input_files
+    inner join input_files -- without those that the state has of files that are gone
         on baskets.order_id >> 40 = input_files.file_number
 
 )

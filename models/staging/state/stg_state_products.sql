@@ -2,15 +2,15 @@ with
 
 source as (
 
-    select * from {{ source('pairs', 'basket_sizes') }}
+    select * from {{ source('state', 'state_products') }}
 
 ),
 
 renamed as (
 
     select
-        file_number,
-        product_count,
+        product_id,
+        product_number,
         basket_count
     from source
 

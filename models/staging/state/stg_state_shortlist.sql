@@ -2,15 +2,15 @@ with
 
 source as (
 
-    select * from {{ source('pairs', 'product_pairs') }}
+    select * from {{ source('state', 'state_shortlist') }}
 
 ),
 
 renamed as (
 
     select
-        left_product_number,
-        right_product_number,
+        product_number,
+        recommended_product_key,
         copurchase_count::bigint as copurchase_count
     from source
 

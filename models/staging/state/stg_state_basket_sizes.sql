@@ -2,15 +2,15 @@ with
 
 source as (
 
-    select * from {{ source('pairs', 'products_counted') }}
+    select * from {{ source('state', 'state_basket_sizes') }}
 
 ),
 
 renamed as (
 
     select
-        product_id,
-        product_number,
+        file_number,
+        product_count,
         basket_count
     from source
 

@@ -2,15 +2,15 @@ with
 
 source as (
 
-    select * from {{ source('pairs', 'product_pairs_shortlisted') }}
+    select * from {{ source('state', 'state_product_pairs') }}
 
 ),
 
 renamed as (
 
     select
-        product_number,
-        recommended_product_key,
+        left_product_number,
+        right_product_number,
         copurchase_count::bigint as copurchase_count
     from source
 

@@ -1,0 +1,18 @@
+with
+
+source as (
+
+    select * from {{ source('state', 'state_oversized_baskets') }}
+
+),
+
+renamed as (
+
+    select
+        order_id,
+        product_count
+    from source
+
+)
+
+select * from renamed
