@@ -6,12 +6,18 @@
             {%- set counted = run_query(
                 "select rules, shortlisted from " ~ lake_schema() ~ ".mounted_count"
             ).rows[0] -%}
-            {%- if counted.rules != counting_fingerprint()
-                or counted.shortlisted < var('recommendations_per_product') | int -%}
+            {%- if counted.rules != counting_fingerprint() -%}
                 {{- exceptions.raise_compiler_error(
                     'the pairs of run ' ~ mounted_run() ~ ' were counted under other rules (a'
                     ~ ' model, a seed or a var has changed): run `python scripts/count_pairs.py`'
                     ~ ' or `make build`'
+                ) -}}
+            {%- endif -%}
+            {%- if counted.shortlisted < var('recommendations_per_product') | int -%}
+                {{- exceptions.raise_compiler_error(
+                    'the Dask engine has kept ' ~ counted.shortlisted ~ ' pairs of each product: set'
+                    ~ ' recommendations_per_product in dbt_project.yml, and run'
+                    ~ ' `python scripts/count_pairs.py` or `make build`'
                 ) -}}
             {%- endif -%}
         {%- endif -%}

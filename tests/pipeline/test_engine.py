@@ -111,6 +111,9 @@ def test_a_var_that_only_dbt_knows_is_found_out(shop: Shop) -> None:
     for built in (shop.dbt("build"), shop.dbt("build", *by_vars, MAX_BASKET_PRODUCTS=2)):
         assert built.returncode == 2
         assert "were counted under other rules" in built.stdout
+    more = shop.dbt("build", "--vars", "recommendations_per_product: 6", MAX_BASKET_PRODUCTS=2)
+    assert more.returncode == 2
+    assert "has kept 5 pairs of each product" in more.stdout
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "dask"])

@@ -13,7 +13,7 @@ from tests.support.shop import SETTINGS, Shop
 
 QUOTES_BY_HAND = re.compile(r"""'\{\{|\}\}'|'" ~|~ "'""")
 BASKETS = [["a", "b"], ["a", "b", "c"], ["a"]]
-UNIT_TESTS = 11
+UNIT_TESTS = 12
 
 
 @pytest.fixture(params=["duckdb", "dask"])
