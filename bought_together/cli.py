@@ -161,6 +161,16 @@ def redis_prefix_option(function: Function) -> Function:
     )(function)
 
 
+def full_refresh_option(function: Function) -> Function:
+    return click.option(
+        "--full-refresh",
+        envvar="FULL_REFRESH",
+        is_flag=True,
+        show_envvar=True,
+        help="Do everything again, also for files that have not changed.",
+    )(function)
+
+
 def scheduler_option(function: Function) -> Function:
     return click.option(
         "--scheduler",

@@ -112,8 +112,10 @@ def parse(project: Path, *more: str) -> "Manifest":
     return outcome.result
 
 
-def run_dbt_build(project: Path, manifest: "Manifest") -> None:
+def run_dbt_build(project: Path, manifest: "Manifest", full_refresh: bool = False) -> None:
     """Run `dbt build`, and print the results of tests that fail or warn.
+
+    A full refresh counts everything again.
 
     Raises Refused when only tests fail, and CannotRun when a model or dbt itself fails or nothing
     was published.
@@ -126,7 +128,8 @@ def run_dbt_build(project: Path, manifest: "Manifest") -> None:
     runner = dbtRunner(manifest=manifest, callbacks=[events])
     # Unit tests prove the code, not the data, so they run in development and CI.
     left_out = ["--exclude-resource-type", "unit_test"]
-    outcome = runner.invoke(["build", *left_out, *options(project)])
+    refresh = ["--full-refresh"] if full_refresh else []
+    outcome = runner.invoke(["build", *left_out, *refresh, *options(project)])
     events.clear()
     if outcome.exception:
         raise_interrupt(outcome.exception)

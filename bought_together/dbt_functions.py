@@ -19,6 +19,7 @@ from bought_together.errors import CannotRun, describe, storage_errors
 from bought_together.export.build_summary import describe_build, manifest_counts
 from bought_together.export.publish_rule import reason_not_to_publish
 from bought_together.pairs.counting_rules import counting_rules
+from bought_together.pairs.state import KEPT_TABLES, STATE, finish_state
 from bought_together.storage.builds import build_path, make_published, newer_than
 from bought_together.storage.filesystem import make_folder
 from bought_together.storage.lake import lake_path_setting
@@ -69,7 +70,8 @@ def begin_publish(facts: Facts) -> Facts:
     if reason:
         return {"summary": summary, "message": f"Nothing published: {reason}"}
     folder = build_path(lake_path, manifest["build"])
-    make_folder(folder)
+    for table in KEPT_TABLES:
+        make_folder(f"{folder}/{STATE}/{table}")
     return {"summary": summary, "folder": folder}
 
 
@@ -78,6 +80,7 @@ def finish_publish(facts: Facts) -> Facts:
     """Move the pointer to a build whose tables are written, and return a message."""
     lake_path = lake_path_setting(os.environ)
     manifest = facts["manifest"] | manifest_counts(facts["measures"])
+    manifest["state"] = finish_state(lake_path, manifest, facts["count"])
     if newer := make_published(lake_path, manifest, {"results": facts["results"]}):
         return {"message": f"Nothing published: {is_older(manifest, newer)}"}
     return {"message": f"Published build {manifest['build']} in {lake_path}"}

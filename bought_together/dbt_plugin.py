@@ -19,10 +19,20 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
 from bought_together.errors import CannotRun
+from bought_together.pairs.counting_rules import counting_rules
+from bought_together.pairs.model_sql import project_vars
+from bought_together.pairs.state import KEPT_TABLES, counted_by, plan_count
 from bought_together.storage.duckdb_s3 import S3Login, literal
 from bought_together.storage.filesystem import cannot, is_object_store
-from bought_together.storage.lake import lake_path_setting
-from bought_together.storage.mount import is_mounted, mount_lake
+from bought_together.storage.lake import lake_path_setting, table_parts
+from bought_together.storage.mount import (
+    is_mounted,
+    mount_changes,
+    mount_count,
+    mount_lake,
+    mount_plan,
+    mount_state,
+)
 from bought_together.storage.warehouse import check_path, duckdb_limits
 
 # These commands read the lake's current run; all others look at what was built, and so at the run
@@ -62,8 +72,27 @@ class Plugin(BasePlugin):
                 self.login.load(conn)
             if not self.is_mounted:
                 if get_flags().WHICH in COMMANDS_THAT_BUILD or not is_mounted(conn):
-                    mount_lake(conn, self.lake_path)
+                    self.mount(conn)
                 self.is_mounted = True
+
+    def mount(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Point the views to the lake's current run, and to the state that its count continues."""
+        run = mount_lake(conn, self.lake_path)
+        if run is None:
+            return
+        flags = get_flags()
+        project = Path(flags.PROJECT_DIR)
+        variables = project_vars(project) | flags.VARS
+        if variables["pair_engine"] == "dask":
+            mount_count(conn, self.lake_path, run["run"])
+            mount_changes(conn, table_parts(self.lake_path, run, "line_items"), [])
+            return
+        rules = counting_rules(project, flags.VARS)
+        fingerprint = counted_by(rules, project)
+        plan = plan_count(self.lake_path, run, fingerprint, flags.FULL_REFRESH)
+        mount_state(conn, plan.state or "", KEPT_TABLES if plan.state else ())
+        mount_changes(conn, plan.unchanged, plan.changed)
+        mount_plan(conn, plan.summary, fingerprint)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Sign in again before each model and test: a build may outlast a role's credentials."""

@@ -2,7 +2,11 @@
     {#- Stop a build before its first model where the lake has nothing to read. -#}
     {%- if execute and flags.WHICH in ('build', 'run', 'test') -%}
         {%- do log('Reading run ' ~ mounted_run() ~ ' of the lake', info=true) -%}
-        {%- if var('pair_engine') == 'dask' -%}
+        {%- if var('pair_engine') != 'dask' -%}
+            {%- do print('counts     ' ~ run_query(
+                "select summary from " ~ lake_schema() ~ ".mounted_count"
+            ).rows[0][0]) -%}
+        {%- else -%}
             {%- set counted = run_query(
                 "select rules, shortlisted from " ~ lake_schema() ~ ".mounted_count"
             ).rows[0] -%}

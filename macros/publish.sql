@@ -12,15 +12,41 @@
         {%- endif -%}
         {%- if answer.folder -%}
             {%- for mart in ['product_recommendations', 'products'] -%}
-                {%- do run_query(
-                    "copy (from " ~ relation_of(mart, results) ~ " order by all) to "
-                    ~ literal(answer.folder ~ '/' ~ mart ~ '.parquet') ~ " (format parquet)"
-                ) -%}
+                {%- do copy_to("from " ~ relation_of(mart, results) ~ " order by all", answer.folder ~ '/' ~ mart) -%}
             {%- endfor -%}
+            {%- do write_state(results, answer.folder ~ '/state') -%}
             {%- set answer = call_function('finish_publish', facts) -%}
         {%- endif -%}
         {%- do print(answer.message) -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{% macro write_state(results, folder) %}
+    {#- What was counted, for the next build to continue from; bought_together/pairs/state.py. -#}
+    {%- set tables = {
+        'products': 'from ' ~ relation_of('int_products_counted', results) ~ ' order by all',
+        'basket_sizes': 'from ' ~ relation_of('int_baskets_sized', results) ~ ' order by all',
+        'oversized_baskets': 'select order_id, product_count from '
+            ~ relation_of('oversized_baskets', results) ~ ' order by all'
+    } -%}
+    {%- if var('pair_engine') != 'dask' -%} {#- whose pairs are copied as they are -#}
+        {%- do tables.update({
+            'product_pairs': 'select left_product_number, right_product_number,'
+                ~ ' copurchase_count::integer as copurchase_count from '
+                ~ relation_of('int_product_pairs_counted', results) ~ ' order by all'
+        }) -%}
+    {%- endif -%}
+    {%- for table, rows in tables.items() -%}
+        {%- do copy_to(rows, folder ~ '/' ~ table ~ '/part-00000') -%}
+    {%- endfor -%}
+{% endmacro %}
+
+
+{% macro copy_to(rows, path) %}
+    {%- do run_query(
+        "copy (" ~ rows ~ ") to " ~ literal(path ~ '.parquet') ~ " (format parquet, parquet_version v2)"
+    ) -%}
 {% endmacro %}
 
 
@@ -52,6 +78,7 @@
         },
         'measures': measures(results),
         'max_basket_products': var('max_basket_products') | int,
+        'count': mounted_count(),
         'project': project_name,
         'nodes': nodes,
         'results': outcomes
@@ -73,6 +100,13 @@
         {{- return([run_started_at, after_newest] | max) -}}
     {%- endif -%}
     {{- return(run_started_at) -}}
+{% endmacro %}
+
+
+{% macro mounted_count() %}
+    {#- What has been counted before this build, and by which rules. -#}
+    {%- set row = run_query("select counted_by, folder from " ~ lake_schema() ~ ".mounted_count").rows[0] -%}
+    {{- return({'counted_by': row.counted_by, 'folder': row.folder}) -}}
 {% endmacro %}
 
 

@@ -17,6 +17,7 @@ from bought_together.cli import (
     INTERRUPTED,
     TERMINATED,
     Terminated,
+    full_refresh_option,
     program,
     stop,
 )
@@ -94,7 +95,8 @@ def show_result(lake_path: str, duckdb_path: str) -> None:
     is_flag=True,
     help="Build from the lake as it is; where PAIR_ENGINE is dask its pairs must be counted.",
 )
-def main(skip_flatten: bool) -> None:
+@full_refresh_option
+def main(skip_flatten: bool, full_refresh: bool) -> None:
     """Flatten, run `dbt build`, publish; settings come from the environment (see README.md).
 
     Exit status: 0 published; 1 the data was refused; 2 it could not run.
@@ -103,6 +105,8 @@ def main(skip_flatten: bool) -> None:
     from bought_together.storage.warehouse import check_path, duckdb_limits
 
     began = time.monotonic()
+    if full_refresh:
+        os.environ["FULL_REFRESH"] = "1"  # for the programs that it starts
     lake_path = os.environ.get("LAKE_PATH") or DEFAULT_LAKE
     duckdb_path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
     check_path(duckdb_path)
@@ -115,7 +119,7 @@ def main(skip_flatten: bool) -> None:
         with running("flatten", *counts):
             manifest = dbt_build.parse_project(PROJECT)
     dbt_build.remove_empty_warehouse(duckdb_path)
-    dbt_build.run_dbt_build(PROJECT, manifest)
+    dbt_build.run_dbt_build(PROJECT, manifest, full_refresh)
     click.echo(f"whole job  {time.monotonic() - began:.1f} s")
     show_result(lake_path, duckdb_path)
 

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import click
 
-from bought_together.cli import lake_path_option, program, scheduler_option, workers_option
+from bought_together.cli import (
+    full_refresh_option,
+    lake_path_option,
+    program,
+    scheduler_option,
+    workers_option,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +25,14 @@ PROJECT = Path(__file__).resolve().parent.parent
     type=click.IntRange(min=1),
     help="Items (products in baskets) to count at once. Unset: as many as the memory allows.",
 )
-def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int | None) -> None:
+@full_refresh_option
+def main(
+    lake_path: str,
+    scheduler: str | None,
+    workers: int,
+    largest_chunk: int | None,
+    full_refresh: bool,
+) -> None:
     """Count the pairs of products in the lake's current run, for PAIR_ENGINE=dask.
 
     Exit status: 0 counted; 2 it could not run.
@@ -30,7 +43,10 @@ def main(lake_path: str, scheduler: str | None, workers: int, largest_chunk: int
 
     began = time.monotonic()
     with cannot(f"read or write the lake {lake_path}"):
-        totals = count_pairs(lake_path, scheduler, largest_chunk, workers, PROJECT)
+        totals, summary = count_pairs(
+            lake_path, scheduler, largest_chunk, workers, PROJECT, full_refresh
+        )
+    click.echo(f"counts     {summary}")
     click.echo(
         f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"
         f" {totals['pair_occurrences']:,} occurrences"

@@ -5,6 +5,7 @@ import time
 import click
 
 from bought_together.cli import (
+    full_refresh_option,
     lake_path_option,
     program,
     refuse_nan,
@@ -42,13 +43,7 @@ from bought_together.errors import Refused
     help="Refuse the data when more than this share of records is rejected or holds a"
     " rejected line.",
 )
-@click.option(
-    "--full-refresh",
-    envvar="FULL_REFRESH",
-    is_flag=True,
-    show_envvar=True,
-    help="Flatten all files again, also those that have not changed since the current run.",
-)
+@full_refresh_option
 @click.option(
     "--block-size",
     type=click.IntRange(min=1),

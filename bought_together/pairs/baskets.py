@@ -12,27 +12,37 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from bought_together.pairs.counting_rules import LINE_ITEMS
+from bought_together.pairs.counting_rules import LINE_ITEMS, OVERSIZED, STATE_OVERSIZED
 from bought_together.pairs.kernels import distinct_items, sort_baskets
-from bought_together.pairs.model_sql import ModelQuery, run_model
+from bought_together.pairs.model_sql import ModelQuery, Parquet, run_model
+from bought_together.pairs.state import ChangedPart
 from bought_together.storage.filesystem import locate, open_whole
 from bought_together.storage.lake import ORDER_ID_OFFSET_BITS, write_part
 
 BASKET_SIZES = pa.schema(
     [("file_number", pa.int64()), ("product_count", pa.int32()), ("basket_count", pa.int64())]
 )
+OVERSIZED_BASKETS = pa.schema([("order_id", pa.int64()), ("product_count", pa.int64())])
 
 
 def read_baskets(
-    job: tuple[int, str], *, purchases: ModelQuery, given: Mapping[str, str], work: str
-) -> None:
+    job: tuple[int, ChangedPart],
+    *,
+    purchases: ModelQuery,
+    given: Mapping[str, Parquet],
+    work: str,
+) -> pa.Table:
     """Write the baskets of one part of the line items, and the basket count of each product.
 
-    Products are coded by the part's own dictionary here. `purchases` selects order_id and
-    product_id; `given` maps the other tables that it reads to their paths.
+    Products are coded by the part's own dictionary here, and counted below zero when the part's
+    files were removed. `purchases` selects order_id and product_id; `given` are the other tables
+    that it reads. Returns the oversized baskets as OVERSIZED_BASKETS.
     """
     number, part = job
-    lines = run_model(purchases, {LINE_ITEMS: part, **given})
+    ours = f"order_id >> {ORDER_ID_OFFSET_BITS} in ({', '.join(map(str, part.numbers or ()))})"
+    part_lines = Parquet(part.path, "*, 1 as change", ours if part.numbers else "true")
+    tables = {LINE_ITEMS: part_lines, STATE_OVERSIZED: OVERSIZED_BASKETS.empty_table(), **given}
+    lines, oversized = run_model(purchases, tables, OVERSIZED)
     order_ids = lines["order_id"].to_numpy()
     products = lines["product_id"].combine_chunks().dictionary_encode()
     codes = products.indices.to_numpy()
@@ -47,33 +57,37 @@ def read_baskets(
         "products": basket_lists(ends, pa.DictionaryArray.from_arrays(items, products.dictionary)),
     }
     write_arrow(baskets_path(work, number), pa.table(rows))
-    counted = {"product_id": products.dictionary, "basket_count": basket_counts}
+    counted = {"product_id": products.dictionary, "basket_count": part.change * basket_counts}
     write_part(f"{work}/counted-{number:05d}.parquet", pa.table(counted))
+    return oversized.select(OVERSIZED_BASKETS.names).cast(OVERSIZED_BASKETS)
 
 
 def number_baskets(
-    number: int, *, work: str, products_path: str, edges: np.ndarray
+    job: tuple[int, ChangedPart], *, work: str, products_path: str, edges: np.ndarray
 ) -> tuple[int, np.ndarray, pa.Table]:
     """Write the baskets of one part with product numbers, ascending.
 
     Returns the number of items, the effort of counting their pairs (for each range of product
     numbers that begins at one of `edges`, a number roughly proportional to time), and the baskets'
-    sizes as BASKET_SIZES.
+    sizes as BASKET_SIZES, of which there are none when the part's files were removed.
     """
+    number, part = job
     baskets = read_arrow(baskets_path(work, number))
     products = baskets["products"].combine_chunks()
     ends = products.offsets.to_numpy()[1:].astype(np.uint32)
     known = read_columns(products_path, ["product_id", "product_number"])
     places = pc.index_in(products.values.dictionary, value_set=known["product_id"])
     number_of_code = known["product_number"].to_numpy()[places.to_numpy()]
-    bins = np.searchsorted(edges, np.arange(len(known) + 1), side="right") - 1
+    largest = known["product_number"].to_numpy().max(initial=0)
+    bins = np.searchsorted(edges, np.arange(largest + 1), side="right") - 1
     items, effort = sort_baskets(
         ends, products.values.indices.to_numpy(), number_of_code, bins, len(edges)
     )
     write_arrow(
         numbered_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
     )
-    return len(items), effort, basket_sizes(baskets["order_id"].to_numpy(), ends)
+    sizes = basket_sizes(baskets["order_id"].to_numpy(), ends)
+    return len(items), effort, sizes if part.change > 0 else sizes.slice(0, 0)
 
 
 def basket_sizes(order_ids: np.ndarray, ends: np.ndarray) -> pa.Table:

@@ -2,20 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bought_together.pairs.baskets import load_chunk
 from bought_together.pairs.kernels import count_rows, invert
-from bought_together.pairs.model_sql import sign_in_for
+from bought_together.pairs.merging import merged_rows, sorted_rows
 from bought_together.pairs.shortlist import BestPairs, Shortlist
 from bought_together.storage.filesystem import open_whole
-from bought_together.storage.mount import parquet_glob
 
 # Its own number, the first left product number, and the one after the last.
 ProductRange = tuple[int, int, int]
@@ -27,15 +23,6 @@ PRODUCT_PAIRS = pa.schema(
     ]
 )
 ROWS = 1 << 20  # per row group
-MERGE = """
-    select
-        left_product_number,
-        right_product_number,
-        sum(copurchase_count)::integer as copurchase_count
-    from counted
-    group by all
-    order by all
-"""
 
 
 def count_ranges(
@@ -115,28 +102,31 @@ def pairs_writer(path: str) -> Iterator[pq.ParquetWriter]:
 
 
 def merge_range(
-    job: ProductRange, *, chunks: int, work: str, target: str, memory: int, shortlist: Shortlist
+    job: ProductRange,
+    *,
+    signs: list[int],
+    state: list[str],
+    product_count: int,
+    work: str,
+    target: str,
+    shortlist: Shortlist,
 ) -> tuple[int, int]:
-    """Add up the counts of a range over all chunks, in `memory` bytes and beyond that on disk.
+    """Add the counts of a range in all chunks to those of the state.
 
     Writes its pairs and the best of them. Returns the numbers of pairs and of pair occurrences.
     """
-    number, _, _ = job
+    number, low, high = job
+    sources = [sorted_rows(state, low, high)] + [
+        sorted_rows([pairs_path(work, number, chunk)], low, high, sign)
+        for chunk, sign in enumerate(signs)
+    ]
     best = BestPairs(shortlist)
     pairs = occurrences = 0
-    with TemporaryDirectory() as spill, pairs_writer(pairs_path(target, number)) as writer:
-        memory_limit = f"{memory}B"
-        with duckdb.connect(
-            config={"threads": 1, "memory_limit": memory_limit, "temp_directory": spill}
-        ) as connection:
-            paths = [pairs_path(work, number, chunk) for chunk in range(chunks)]
-            sign_in_for(connection, work)
-            counted = connection.read_parquet([parquet_glob(path) for path in paths])
-            merged = counted.query("counted", MERGE).to_arrow_reader(ROWS)
-            for batch in merged:
-                writer.write_batch(pa.record_batch(batch.columns, schema=PRODUCT_PAIRS))
-                pairs += len(batch)
-                occurrences += pc.sum(batch["copurchase_count"]).as_py()
-                best.show(tuple(column.to_numpy() for column in batch.columns))
+    with pairs_writer(pairs_path(target, number)) as writer:
+        for rows in merged_rows(sources, product_count):
+            writer.write_batch(pa.record_batch(list(rows), schema=PRODUCT_PAIRS))
+            best.show(rows)
+            pairs += len(rows[0])
+            occurrences += int(rows[2].sum())
     best.write(pairs_path(shortlist.folder, number))
     return pairs, occurrences

@@ -18,15 +18,19 @@ MOST_RECOMMENDATIONS = 1000
 PURCHASES = "int_line_items_kept"
 KEYS = "int_products_keyed"
 COUNTED = "int_products_counted"
-LINE_ITEMS, PRODUCTS = "lake_line_items", "lake_products"
+OVERSIZED = "int_baskets_oversized"
+LINE_ITEMS, PRODUCTS = "lake_line_item_changes", "lake_products"
+STATE_OVERSIZED = "state_oversized_baskets"
 
 
 @dataclass(frozen=True)
 class CountingRules:
-    """`purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS.
+    """The models that select what counts, and the order of the products.
 
-    `keys` gives the counted products their keys, from COUNTED. Both also read PRODUCTS.
-    `shortlisted` is the number of pairs of each product that can be recommended.
+    `purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS;
+    STATE_OVERSIZED are baskets that are known to be oversized. `keys` gives the counted products
+    their keys, from COUNTED. Both also read PRODUCTS. `shortlisted` is the number of pairs of each
+    product that can be recommended.
     """
 
     purchases: ModelQuery
@@ -59,7 +63,7 @@ def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) ->
     """
     variables = project_vars(project) | dict(overrides or {})
     return CountingRules(
-        compile_model(PURCHASES, (LINE_ITEMS, PRODUCTS), project, variables),
+        compile_model(PURCHASES, (LINE_ITEMS, PRODUCTS, STATE_OVERSIZED), project, variables),
         compile_model(KEYS, (COUNTED, PRODUCTS), project, variables),
         shortlist_length(variables["recommendations_per_product"]),
     )

@@ -181,6 +181,62 @@ def count_rows(items, starts, behind, behind_ends, low, first, counts, touched, 
 
 
 @compiled
+def merge_rows(
+    left_products,
+    right_products,
+    changes,
+    cursors,
+    ends,
+    totals,
+    touched,
+    merged_left,
+    merged_right,
+    merged_counts,
+):
+    """Add up the counts of several sources of pairs, each sorted by both products.
+
+    Source s has the rows from `cursors[s]` to below `ends[s]`, which `cursors` are then. `totals`
+    (one cell per product number) and `touched` (one bit each) are all 0 before and after. Fills the
+    last three arrays with the sums that are not 0, sorted, and returns their number; -1 when a sum
+    is below 0. The arrays have room for all rows.
+    """
+    size = 0
+    while True:
+        left = -1
+        for source in range(len(cursors)):
+            if cursors[source] < ends[source]:
+                first = left_products[cursors[source]]
+                if left < 0 or first < left:
+                    left = first
+        if left < 0:
+            return size
+        for source in range(len(cursors)):
+            row = cursors[source]
+            while row < ends[source] and left_products[row] == left:
+                right = right_products[row]
+                totals[right] += changes[row]
+                touched[right >> 6] |= np.uint64(1) << np.uint64(right & 63)
+                row += 1
+            cursors[source] = row
+        for word in range(left >> 6, len(touched)):
+            bits = touched[word]
+            if bits:
+                touched[word] = 0
+            while bits:
+                right = (word << 6) + trailing_zeros(bits)
+                bits &= bits - np.uint64(1)
+                count = totals[right]
+                totals[right] = 0
+                if count < 0:
+                    return -1
+                if count:
+                    merged_left[size] = left
+                    merged_right[size] = right
+                    merged_counts[size] = count
+                    size += 1
+
+
+@compiled
 def keep_best(left_products, right_products, pair_counts, keys, best):
     """Keep the best pairs of each product, both ways.
 
@@ -208,6 +264,6 @@ def keep_best(left_products, right_products, pair_counts, keys, best):
 # A worker caches compiled kernels by an id, which is new in every process: the worker would compile
 # for seconds in each run. An id that follows from the code keeps the cache valid.
 VERSION = sha256(Path(__file__).read_bytes()).hexdigest()
-KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows, keep_best)
+KERNELS: tuple[Any, ...] = (distinct_items, sort_baskets, invert, count_rows, merge_rows, keep_best)
 for kernel in KERNELS:
     kernel._set_uuid(f"{kernel.__name__}-{VERSION}")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import jinja2
@@ -25,6 +25,14 @@ class ModelQuery:
     model: str
     views: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, pa.Table] = field(default_factory=dict)
+
+
+class Parquet(NamedTuple):
+    """A Parquet file as a table; `columns` and `condition` are SQL."""
+
+    path: str
+    columns: str = "*"
+    condition: str = "true"
 
 
 def compile_model(
@@ -114,23 +122,29 @@ def read_seed(path: Path) -> pa.Table:
         return connection.table("seed").to_arrow_table()
 
 
-def run_model(query: ModelQuery, given: Mapping[str, pa.Table | str]) -> pa.Table:
-    """Return the rows of a model, computed on one thread.
+def run_model(
+    query: ModelQuery, given: Mapping[str, pa.Table | Parquet], *parents: str
+) -> list[pa.Table]:
+    """Return the rows of a model, computed on one thread, and of those of its parents.
 
-    `given` maps the names that `compile_model` was given to tables or paths of Parquet files.
-    Raises CannotRun when DuckDB rejects the SQL or cannot read a file.
+    `given` maps the names that `compile_model` was given to tables or Parquet files. Raises
+    CannotRun when DuckDB rejects the SQL or cannot read a file.
     """
     try:
         with duckdb.connect(config={"threads": 1}) as connection:
-            sign_in_for(connection, *(rows for rows in given.values() if isinstance(rows, str)))
+            files = [rows for rows in given.values() if isinstance(rows, Parquet)]
+            sign_in_for(connection, *(file.path for file in files))
             for name, rows in {**query.seeds, **given}.items():
-                if isinstance(rows, str):
-                    connection.read_parquet(parquet_glob(rows)).create_view(name)
+                if isinstance(rows, Parquet):
+                    found = connection.read_parquet(parquet_glob(rows.path))
+                    found.filter(rows.condition).project(rows.columns).create_view(name)
                 else:
                     connection.register(name, rows)
             for name, sql in query.views.items():
-                connection.execute(f"create temp view {quoted(name)} as {sql}")
-            return connection.sql(f"from {quoted(query.model)}").to_arrow_table()
+                kind = "table" if name in parents else "view"  # a table is computed once
+                connection.execute(f"create temp {kind} {quoted(name)} as {sql}")
+            wanted = (query.model, *parents)
+            return [connection.sql(f"from {quoted(name)}").to_arrow_table() for name in wanted]
     except duckdb.Error as error:
         raise CannotRun(f"model {query.model}: {describe(error)}") from error
 

@@ -9,6 +9,7 @@ To count a chunk, a thread needs in bytes:
 - 24 per row of the buffer for Parquet, which has 2^20 rows or one per product, whichever is more.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -43,14 +44,14 @@ def chunk_items(memory: int, product_count: int, wanted: int) -> int:
     return min(items, LARGEST_CHUNK)
 
 
-def plan_chunks(items: list[int], largest: int) -> list[list[int]]:
-    """Return the part numbers of each chunk; `items` holds the number of items of each part.
+def plan_chunks(items: Iterable[tuple[int, int]], largest: int) -> list[list[int]]:
+    """Return the part numbers of each chunk; `items` holds (number, number of items) of each part.
 
     A chunk has at most `largest` items, or is a single part: parts are not divided.
     """
     chunks: list[list[int]] = []
     size = 0
-    for number, count in enumerate(items):
+    for number, count in items:
         if not chunks or size + count > largest:
             chunks.append([])
             size = 0

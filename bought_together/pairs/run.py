@@ -4,18 +4,19 @@ A run whose pairs have been counted holds, besides what flatten wrote:
 
     pairs.json                                points to the newest count, with its totals and the
                                               fingerprint of its rules; written last
-    pairs-<id>/products_counted/*.parquet     product_id, product_number, basket_count
+    pairs-<id>/products/*.parquet             product_id, product_number, basket_count
     pairs-<id>/basket_sizes/*.parquet         file_number, product_count, basket_count
     pairs-<id>/product_pairs/*.parquet        left and right product_number, copurchase_count
-    pairs-<id>/product_pairs_shortlisted/     product_number, recommended_product_key,
-        *.parquet                             copurchase_count
+    pairs-<id>/oversized_baskets/*.parquet    order_id, product_count
+    pairs-<id>/shortlist/*.parquet            product_number, recommended_product_key,
+                                              copurchase_count
 
 Four kinds of tasks run one after the other and pass files through the lake:
 
     read_baskets    per part of the line items: the distinct products of each basket, as codes
     number_baskets  per part: replace codes by product numbers, ascending in each basket
     count_ranges    per chunk of baskets and some ranges of left products: count the pairs
-    merge_range     per range of left products, with several chunks only: add up the counts
+    merge_range     per range of left products, with a state or several chunks: add up the counts
 """
 
 import sys
@@ -33,13 +34,22 @@ import pyarrow.compute as pc
 from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.dbt_build import check_seeds
 from bought_together.errors import CannotRun
-from bought_together.pairs.baskets import BASKET_SIZES, number_baskets, read_baskets
+from bought_together.pairs.baskets import (
+    BASKET_SIZES,
+    OVERSIZED_BASKETS,
+    number_baskets,
+    read_baskets,
+    read_columns,
+)
 from bought_together.pairs.counting import PRODUCT_PAIRS, ProductRange, count_ranges, merge_range
 from bought_together.pairs.counting_rules import COUNTED, PRODUCTS, CountingRules, counting_rules
-from bought_together.pairs.model_sql import ModelQuery, run_model, sign_in_for
+from bought_together.pairs.merging import state_effort
+from bought_together.pairs.model_sql import ModelQuery, Parquet, run_model, sign_in_for
 from bought_together.pairs.plan import chunk_items, plan_chunks, plan_ranges, range_edges
 from bought_together.pairs.shortlist import SHORTLIST, Shortlist
+from bought_together.pairs.state import CountPlan, counted_by, plan_count
 from bought_together.storage.filesystem import (
+    file_sizes,
     flush_tree,
     full_path,
     only_warn,
@@ -48,6 +58,7 @@ from bought_together.storage.filesystem import (
 )
 from bought_together.storage.lake import (
     COUNT_POINTER,
+    ORDER_ID_OFFSET_BITS,
     folders_in,
     make_folders,
     new_run,
@@ -68,10 +79,11 @@ PRODUCTS_COUNTED = pa.schema(
     [("product_id", pa.string()), ("product_number", pa.int32()), ("basket_count", pa.int64())]
 )
 COUNT_SCHEMAS = {
-    "products_counted": PRODUCTS_COUNTED,
+    "products": PRODUCTS_COUNTED,
     "basket_sizes": BASKET_SIZES,
+    "oversized_baskets": OVERSIZED_BASKETS,
     "product_pairs": PRODUCT_PAIRS,
-    "product_pairs_shortlisted": SHORTLIST,
+    "shortlist": SHORTLIST,
 }
 # The ranking packs a count into 31 bits (macros/pack_rank.sql).
 LARGEST_COUNT = (1 << 31) - 1
@@ -83,8 +95,12 @@ def count_pairs(
     largest_chunk: int | None = None,
     workers: int = 1,
     project: Path = Path(),
-) -> dict[str, int]:
+    full_refresh: bool = False,
+) -> tuple[dict[str, int], str]:
     """Count the pairs of the lake's current run, point readers to them, and return totals.
+
+    Continues from the published build where that is possible; the second value says in one line
+    whether it did, and why not.
 
     `largest_chunk` is the number of items (products in baskets) to count at once, None for as
     many as the memory allows; `project` is the folder of the dbt project. Raises CannotRun when
@@ -97,12 +113,14 @@ def count_pairs(
     lake = full_path(lake_path)
     run = run_path(lake, current["run"])
     rules = counting_rules(project)
+    fingerprint = counted_by(rules, project)
+    plan = plan_count(lake, current, fingerprint, full_refresh)
     count = new_run(counts_of(run))
     folder = f"{run}/{COUNT_PREFIX}{count}"
     make_folders(folder, (*COUNT_SCHEMAS, "work"))
     try:
         with connected(scheduler, workers) as client:
-            totals = count_run(lake, current, folder, largest_chunk, client, rules)
+            totals = count_run(lake, current, folder, largest_chunk, client, rules, plan)
     except BaseException:
         with suppress(*storage_errors()):
             remove_tree(folder)
@@ -117,6 +135,8 @@ def count_pairs(
                 "folder": f"{COUNT_PREFIX}{count}",
                 "rules": rules.fingerprint(),
                 "shortlisted": rules.shortlisted,
+                "counted_by": fingerprint,
+                "summary": plan.summary,
                 "counts": totals,
             },
             lambda held: count_order(held) < run_order(count),
@@ -128,7 +148,7 @@ def count_pairs(
             f"warning: {newer['folder']}, which started after this count {count}, stays current",
             file=sys.stderr,
         )
-    return totals
+    return totals, plan.summary
 
 
 def counts_of(run: str) -> list[str]:
@@ -161,44 +181,59 @@ def count_run(
     largest_chunk: int | None,
     client: Any,
     rules: CountingRules,
+    plan: CountPlan,
 ) -> dict[str, int]:
     """Write the tables of a count of a run to `folder` and return its totals."""
     work = f"{folder}/work"
-    [products] = table_parts(lake, manifest, "products")
-    given = {PRODUCTS: products}
-    parts = table_parts(lake, manifest, "line_items")
+    [products_path] = table_parts(lake, manifest, "products")
+    given = {PRODUCTS: Parquet(products_path)}
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
-    run_tasks(read, list(enumerate(parts)), client)
+    oversized = run_tasks(read, list(enumerate(plan.changed)), client)
+    files = pa.array([file["number"] for file in manifest["files"]], pa.int64())
+    kept = kept_rows(plan.state, "oversized_baskets", files)
+    write_table(folder, "oversized_baskets", pa.concat_tables([kept, *oversized]))
 
-    products = number_products(work, given, rules.keys)
-    counted_products = products.select(PRODUCTS_COUNTED.names).cast(PRODUCTS_COUNTED)
-    write_part(f"{folder}/products_counted/part-00000.parquet", counted_products)
+    products = number_products(work, len(plan.changed), given, rules.keys, plan.state)
+    bought = products.filter(pc.not_equal(products["basket_count"], 0))
+    write_table(folder, "products", bought.select(PRODUCTS_COUNTED.names))
     products_path = f"{work}/products.parquet"
     write_part(products_path, products)
-    edges = range_edges(len(products))
+    largest = pc.max(products["product_number"]).as_py() or 0
+    edges = range_edges(largest)
     number = partial(number_baskets, work=work, products_path=products_path, edges=edges[:-1])
-    numbered = run_tasks(number, range(len(parts)), client)
-    sizes = pa.concat_tables([BASKET_SIZES.empty_table(), *(sizes for _, _, sizes in numbered)])
+    numbered = run_tasks(number, list(enumerate(plan.changed)), client)
+    kept = kept_rows(plan.state, "basket_sizes", files)
+    sizes = pa.concat_tables([kept, *(sizes for _, _, sizes in numbered)])
     summed = sizes.group_by(BASKET_SIZES.names[:2]).aggregate([("basket_count", "sum")])
-    write_part(
-        f"{folder}/basket_sizes/part-00000.parquet",
-        summed.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES),
-    )
+    write_table(folder, "basket_sizes", summed.rename_columns(BASKET_SIZES.names))
 
     threads, memory = resources(client)
-    most = largest_chunk or chunk_items(memory, len(products), rules.shortlisted)
-    chunks = plan_chunks([items for items, _, _ in numbered], most)
-    effort = sum(effort for _, effort, _ in numbered)
+    most = largest_chunk or chunk_items(memory, largest, rules.shortlisted)
+    chunks = [
+        (change, chunk)
+        for change in (1, -1)
+        for chunk in plan_chunks(
+            [
+                (number, items)
+                for number, (items, _, _) in enumerate(numbered)
+                if plan.changed[number].change == change
+            ],
+            most,
+        )
+    ]
+    state_pairs = []
+    if plan.state:
+        folder_of_pairs = f"{plan.state}/product_pairs"
+        state_pairs = [f"{folder_of_pairs}/{name}" for name in sorted(file_sizes(folder_of_pairs))]
+    effort = sum((effort for _, effort, _ in numbered), state_effort(state_pairs, edges[:-1]))
     ranges = plan_ranges(edges, effort, RANGES_A_THREAD * threads)
-    shortlist = Shortlist(rules.shortlisted, f"{folder}/product_pairs_shortlisted", products_path)
-    counted = count_chunks(
-        chunks, ranges, len(products), folder, threads, memory, shortlist, client
-    )
+    shortlist = Shortlist(rules.shortlisted, f"{folder}/shortlist", products_path)
+    counted = count_chunks(chunks, ranges, largest, folder, threads, state_pairs, shortlist, client)
     # An empty part makes sure that a table exists and has its schema.
-    for table in ("product_pairs", "product_pairs_shortlisted"):
+    for table in ("product_pairs", "shortlist"):
         write_part(f"{folder}/{table}/part-empty.parquet", COUNT_SCHEMAS[table].empty_table())
     return {
-        "products": len(products),
+        "products": len(bought),
         "items": sum(items for items, _, _ in numbered),
         "pairs": sum(pairs for pairs, _ in counted),
         "pair_occurrences": sum(occurrences for _, occurrences in counted),
@@ -207,9 +242,32 @@ def count_run(
     }
 
 
-def number_products(work: str, given: Mapping[str, str], query: ModelQuery) -> pa.Table:
-    """Return all products as the model KEYS has them, by their numbers."""
-    products = run_model(query, {COUNTED: sum_basket_counts(work), **given})
+def kept_rows(state: str | None, table: str, files: pa.Array) -> pa.Table:
+    """Return the rows of a state's table that are of these input files; none without a state."""
+    if state is None:
+        return COUNT_SCHEMAS[table].empty_table()
+    path = f"{state}/{table}/part-00000.parquet"
+    rows = read_columns(path, COUNT_SCHEMAS[table].names).cast(COUNT_SCHEMAS[table])
+    numbers = (
+        rows["file_number"]
+        if "file_number" in rows.column_names
+        else pc.shift_right(rows["order_id"], ORDER_ID_OFFSET_BITS)
+    )
+    return rows.filter(pc.is_in(numbers, value_set=files))
+
+
+def write_table(folder: str, table: str, rows: pa.Table) -> None:
+    write_part(f"{folder}/{table}/part-00000.parquet", rows.cast(COUNT_SCHEMAS[table]))
+
+
+def number_products(
+    work: str, parts: int, given: Mapping[str, Parquet], query: ModelQuery, state: str | None
+) -> pa.Table:
+    """Return all products as the model KEYS has them, by their numbers.
+
+    A product that is in no basket any more is among them: its baskets are still to be removed.
+    """
+    [products] = run_model(query, {COUNTED: sum_basket_counts(work, parts, state), **given})
     products = products.sort_by("product_number")
     popular = products.take(pc.select_k_unstable(products, 2, [("product_key", "ascending")]))
     if len(popular) > 1 and popular["basket_count"][1].as_py() > LARGEST_COUNT:
@@ -220,55 +278,82 @@ def number_products(work: str, given: Mapping[str, str], query: ModelQuery) -> p
     return products
 
 
-def sum_basket_counts(work: str) -> pa.Table:
-    """Return PRODUCTS_COUNTED, summed over parts, each of which holds whole baskets."""
+# Any numbers would do; with the best sellers first, the files of pairs are small.
+ADD_UP = """
+    select
+        product_id,
+        coalesce(
+            max(product_number),
+            (select coalesce(max(product_number), 0) from state)
+            + row_number() over (
+                partition by max(product_number) is null
+                order by sum(basket_count) desc, product_id
+            )
+        )::integer as product_number,
+        sum(basket_count)::bigint as basket_count
+    from (from state union all by name from counted)
+    group by product_id
+"""
+
+
+def sum_basket_counts(work: str, parts: int, state: str | None) -> pa.Table:
+    """Return PRODUCTS_COUNTED, summed over the state and so many parts, which hold whole baskets."""
     with duckdb.connect() as connection:
         sign_in_for(connection, work)
-        counted = connection.read_parquet(f"{parquet_glob(work)}/counted-*.parquet")
-        summed = counted.aggregate("product_id, sum(basket_count)::bigint as basket_count")
-        # Any numbers would do; with the best sellers first, the files of pairs are small.
-        number = "row_number() over (order by basket_count desc, product_id)::integer"
-        return summed.project(
-            f"product_id, {number} as product_number, basket_count"
-        ).to_arrow_table()
+        if parts:
+            counted = [f"{work}/counted-{part:05d}.parquet" for part in range(parts)]
+            connection.read_parquet(list(map(parquet_glob, counted))).create_view("counted")
+        else:
+            connection.register("counted", PRODUCTS_COUNTED.empty_table())
+        if state is None:
+            connection.register("state", PRODUCTS_COUNTED.empty_table())
+        else:
+            parts = f"{parquet_glob(state)}/products/*.parquet"
+            connection.read_parquet(parts).create_view("state")
+        return connection.sql(ADD_UP).to_arrow_table()
 
 
 def count_chunks(
-    chunks: list[list[int]],
+    chunks: list[tuple[int, list[int]]],
     ranges: list[ProductRange],
-    product_count: int,
+    largest: int,
     folder: str,
     threads: int,
-    memory: int,
+    state: list[str],
     shortlist: Shortlist,
     client: Any,
 ) -> list[tuple[int, int]]:
-    """Write product_pairs, and return (pairs, pair occurrences) per task."""
+    """Write product_pairs, and return (pairs, pair occurrences) per task.
+
+    `chunks` holds the sign and the part numbers of each chunk, `state` the files of the pairs to
+    which they are added.
+    """
     work, target = f"{folder}/work", f"{folder}/product_pairs"
-    several = len(chunks) > 1
+    merges = len(chunks) > 1 or bool(state)
     # The fewest tasks per chunk that keep every thread busy, since each task loads the chunk.
-    tasks = min(len(ranges), -(-RANGES_A_THREAD * threads // len(chunks)))
+    tasks = min(len(ranges), -(-RANGES_A_THREAD * threads // max(len(chunks), 1)))
     jobs = [
         (number, parts, ranges[task::tasks])
-        for number, parts in enumerate(chunks)
+        for number, (_, parts) in enumerate(chunks)
         for task in range(tasks)
     ]
     count = partial(
         count_ranges,
-        product_count=product_count,
+        product_count=largest,
         work=work,
-        target=work if several else target,
-        shortlist=None if several else shortlist,
+        target=work if merges else target,
+        shortlist=None if merges else shortlist,
     )
     totals = run_tasks(count, jobs, client)
-    if not several:
+    if not merges:
         return totals
     merge = partial(
         merge_range,
-        chunks=len(chunks),
+        signs=[sign for sign, _ in chunks],
+        state=state,
+        product_count=largest,
         work=work,
         target=target,
-        memory=memory,
         shortlist=shortlist,
     )
     return run_tasks(merge, ranges, client)

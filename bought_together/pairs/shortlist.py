@@ -33,7 +33,7 @@ class BestPairs:
         columns = ["product_number", "product_key", "is_in_catalogue"]
         products = read_columns(shortlist.products_path, columns)
         numbers = products["product_number"].to_numpy()
-        self.keys = np.zeros(len(products) + 1, np.int64)
+        self.keys = np.zeros(numbers.max(initial=0) + 1, np.int64)
         self.keys[numbers] = np.where(products["is_in_catalogue"], products["product_key"], 0)
         self.best = np.zeros((len(self.keys), shortlist.wanted), np.int64)
 

@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 from bought_together.errors import CannotRun
 from bought_together.pairs.counting_rules import CountingRules
 from bought_together.storage.builds import build_path, read_pointer
-from bought_together.storage.filesystem import file_sizes
+from bought_together.storage.filesystem import copy_files, file_sizes
 from bought_together.storage.lake import MANIFEST, changed_files, part_sizes, run_path
+from bought_together.storage.mount import STATE_TABLES
 from bought_together.storage.pointers import read_json
 
 STATE = "state"
-STATE_TABLES = ("products", "basket_sizes", "oversized_baskets", "product_pairs")
+# The shortlist is not kept: the ranking is done anew.
+KEPT_TABLES = tuple(table for table in STATE_TABLES if table != "shortlist")
 
 Manifest = Mapping[str, Any]
 
@@ -109,9 +111,23 @@ def state_sizes(folder: str) -> dict[str, int]:
     """Return the size in bytes of each file of a state."""
     return {
         f"{table}/{name}": size
-        for table in STATE_TABLES
+        for table in KEPT_TABLES
         for name, size in file_sizes(f"{folder}/{table}").items()
     }
+
+
+def finish_state(
+    lake_path: str, build: Manifest, count: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return what a build's manifest holds of its state, whose tables dbt has written.
+
+    Of a count of the Dask engine, the pairs are copied here as they are.
+    """
+    folder = f"{build_path(lake_path, build['build'])}/{STATE}"
+    if count["folder"]:
+        counted = f"{run_path(lake_path, build['run'])}/{count['folder']}"
+        copy_files(f"{counted}/product_pairs", f"{folder}/product_pairs")
+    return {"counted_by": count["counted_by"], "parts": state_sizes(folder)}
 
 
 def lost_parts(root: str, run: Manifest) -> bool:

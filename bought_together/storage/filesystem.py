@@ -130,6 +130,14 @@ def file_sizes(folder: str) -> dict[str, int]:
     }
 
 
+def copy_files(source: str, target: str) -> None:
+    """Copy the files of a folder to another one in the same store."""
+    fs, root = locate(source)
+    _, target_root = locate(target)
+    for name in file_sizes(source):
+        fs.cp_file(f"{root}/{name}", f"{target_root}/{name}")
+
+
 def flush_tree(path: str) -> None:
     """Wait until the disk holds a folder and its files; an object store holds what it has taken."""
     fs, name = locate(path)

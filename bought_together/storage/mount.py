@@ -4,8 +4,10 @@
                                   without a run, reading it raises a one-line error
     lake.line_items, products, rejects
     lake.input_files              number and path of the files that the run was read from
+    lake.line_item_changes        the line items, and those of files that are gone: change is 1 for
+                                  what the state lacks, -1 for what is gone, 0 for the rest
+    lake.state_*                  the state that the build continues from; empty without one
     lake.mounted_count            folder and rules of the run's counted pairs; an error without them
-    lake.products_counted, basket_sizes, product_pairs, product_pairs_shortlisted
     lake.published_build          size and newest date of the published build; no row before one is
     lake.published_recommendations
 
@@ -14,7 +16,7 @@ Paths are absolute, so that the warehouse can be queried from any working direct
 
 import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import duckdb
@@ -32,11 +34,36 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.pointers import read_json
 
-COUNT_TABLES = ("products_counted", "basket_sizes", "product_pairs", "product_pairs_shortlisted")
 PUBLISHED_VIEWS = ("published_build", "published_recommendations")
+# What a count leaves, with the types in DuckDB. A published build keeps all but the shortlist.
+STATE_TABLES = {
+    "products": {"product_id": "varchar", "product_number": "integer", "basket_count": "bigint"},
+    "basket_sizes": {
+        "file_number": "bigint",
+        "product_count": "integer",
+        "basket_count": "bigint",
+    },
+    "oversized_baskets": {"order_id": "bigint", "product_count": "bigint"},
+    "product_pairs": {
+        "left_product_number": "integer",
+        "right_product_number": "integer",
+        "copurchase_count": "integer",
+    },
+    "shortlist": {
+        "product_number": "integer",
+        "recommended_product_key": "integer",
+        "copurchase_count": "integer",
+    },
+}
 # The keys that the views take from a manifest, and their types in DuckDB.
 INPUT_FILE = {"number": "integer", "path": "varchar"}
-COUNT = {"folder": "varchar", "rules": "varchar", "shortlisted": "integer"}
+COUNT = {
+    "summary": "varchar",
+    "counted_by": "varchar",
+    "folder": "varchar",
+    "rules": "varchar",
+    "shortlisted": "integer",
+}
 BUILD = {"build": "varchar", "baskets": "bigint", "newest_ordered_at": "timestamp"}
 RECOMMENDATION = {
     "product_id": "varchar",
@@ -45,18 +72,17 @@ RECOMMENDATION = {
 }
 
 
-def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
-    """Point the views to the lake's current run and the newest count of its pairs."""
+def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> dict[str, Any] | None:
+    """Point the views to the lake's current run, and return its manifest; None without a run."""
     connection.execute(f"create schema if not exists {schema(connection)}")
     current = read_current(lake_path)
     if current is None:
         missing = f"no lake at {lake_path}: run `python scripts/flatten.py` or `make build` first"
         create_view(connection, "mounted_run", f"select error({literal(missing)})::varchar as run")
-        return
+        return None
     newest = newest_build(lake_path)
     newest_built_at = literal(newest["built_at"]) if newest else "null"
     lake = full_path(lake_path)
-    run = run_path(lake, current["run"])
     create_view(
         connection,
         "mounted_run",
@@ -66,19 +92,69 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> None:
         mount_parquet(connection, table, map(parquet_glob, table_parts(lake, current, table)))
     mount_rows(connection, "input_files", INPUT_FILE, current["files"])
     mount_published(connection, lake_path)
-    counted = read_json(f"{run}/{COUNT_POINTER}")
+    return current
+
+
+def mount_count(connection: duckdb.DuckDBPyConnection, lake_path: str, run: str) -> None:
+    """Point the views of the state to the newest count of a run's pairs, which has counted all."""
+    folder = run_path(full_path(lake_path), run)
+    counted = read_json(f"{folder}/{COUNT_POINTER}")
     if counted is None:
         missing = (
-            f"no pairs counted in {run}: run `python scripts/count_pairs.py` or `make build` first"
+            f"no pairs counted in {folder}:"
+            " run `python scripts/count_pairs.py` or `make build` first"
         )
         columns = ", ".join(f"null::{kind} as {name}" for name, kind in COUNT.items())
         select = f"select {columns} where error({literal(missing)}) is null"
         create_view(connection, "mounted_count", select)
+        mount_state(connection, "", ())
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])
-        for table in COUNT_TABLES:
-            folder = parquet_glob(f"{run}/{counted['folder']}/{table}")
-            mount_parquet(connection, table, [f"{folder}/*.parquet"])
+        mount_state(connection, f"{folder}/{counted['folder']}", STATE_TABLES)
+
+
+def mount_plan(connection: duckdb.DuckDBPyConnection, summary: str, counted_by: str) -> None:
+    """Let dbt know what the build itself counts, and by which rules."""
+    plan = {"summary": summary, "counted_by": counted_by}
+    mount_rows(connection, "mounted_count", COUNT, [plan])
+
+
+def mount_state(
+    connection: duckdb.DuckDBPyConnection, folder: str, tables: Collection[str]
+) -> None:
+    """Point the views of the state to these tables in a folder; the others are empty."""
+    for table, types in STATE_TABLES.items():
+        if table in tables:
+            parts = parquet_glob(f"{folder}/{table}") + "/*.parquet"
+            mount_parquet(connection, f"state_{table}", [parts])
+        else:
+            mount_rows(connection, f"state_{table}", types, [])
+
+
+def mount_changes(
+    connection: duckdb.DuckDBPyConnection,
+    unchanged: Iterable[str],
+    changed: Iterable[tuple[str, int, list[int] | None]],
+) -> None:
+    """Point a view to line items, with what has changed since a state.
+
+    `changed` holds parts with files that were added (1) or removed (-1), and the numbers of these
+    files; None when the part holds no others.
+    """
+    parts: dict[tuple[str, str], list[str]] = {("0", "true"): list(unchanged)}
+    for path, change, numbers in changed:
+        ours = f"order_id >> 40 in ({', '.join(map(str, numbers))})" if numbers else "true"
+        # The other files of a part are in the run as well, or they are listed elsewhere.
+        select = (f"({ours})::integer", "true") if change > 0 else (str(change), ours)
+        parts.setdefault(select, []).append(path)
+    selects = [
+        f"select order_id, product_id, quantity, {change} as change"
+        f" from read_parquet([{', '.join(literal(parquet_glob(path)) for path in paths)}])"
+        f" where {condition}"
+        for (change, condition), paths in parts.items()
+        if paths
+    ]
+    create_view(connection, "line_item_changes", " union all ".join(selects))
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:

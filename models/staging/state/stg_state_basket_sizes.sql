@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ source('state', 'state_basket_sizes') }}
+    select * from {{ source('state', 'basket_sizes') }}
 
 ),
 

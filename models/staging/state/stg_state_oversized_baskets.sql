@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ source('state', 'state_oversized_baskets') }}
+    select * from {{ source('state', 'oversized_baskets') }}
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ source('state', 'state_product_pairs') }}
+    select * from {{ source('state', 'product_pairs') }}
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 source as (
 
-    select * from {{ source('state', 'state_products') }}
+    select * from {{ source('state', 'products') }}
 
 ),
 
