@@ -33,7 +33,7 @@ from bought_together.ingest.byte_ranges import (
 from bought_together.ingest.inputs import InputFile, check_unchanged, digest, refuse_copies
 from bought_together.ingest.known_files import (
     Group,
-    Manifest,
+    LakeRun,
     file_entry,
     find_known,
     flattened_by,
@@ -206,9 +206,7 @@ def flatten_into(
     return manifest
 
 
-def describe_refresh(
-    before: Manifest, manifest: Manifest, numbers_kept: set[int]
-) -> dict[str, int]:
+def describe_refresh(before: LakeRun, manifest: LakeRun, numbers_kept: set[int]) -> dict[str, int]:
     """Return the numbers of files that are unchanged, of these flattened again, new, and gone."""
     added, removed = changed_files(before, manifest)
     unchanged = [one for one in manifest["files"] if one["number"] not in added]

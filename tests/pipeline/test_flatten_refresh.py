@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from bought_together.errors import CannotRun, Refused
 from bought_together.ingest import inputs, known_files
-from bought_together.ingest.line_items import FILE_NUMBERS, ORDER_ID_OFFSET_BITS
+from bought_together.ingest.line_items import FILE_NUMBER_LIMIT, ORDER_ID_OFFSET_BITS
 from bought_together.ingest.report import report
 from bought_together.ingest.run import flatten
 from bought_together.storage import lake as lake_module
@@ -521,12 +521,12 @@ def test_numbers_are_not_given_twice_whatever_fails(world, monkeypatch):
 def test_numbers_run_out_in_one_line(world):
     before = (world.lake / "current.json").read_bytes()
     counter = world.lake / "file_numbers.json"
-    counter.write_text(json.dumps({"next": FILE_NUMBERS - 1}))
+    counter.write_text(json.dumps({"next": FILE_NUMBER_LIMIT - 1}))
     world.write("0.txt")
     run = world.flatten()
-    assert numbers_of(run)["0.txt"] == FILE_NUMBERS - 1
+    assert numbers_of(run)["0.txt"] == FILE_NUMBER_LIMIT - 1
     order_ids = read_parts(table_parts(str(world.lake), run, "line_items"))["order_id"]
-    assert max(order_ids.to_pylist()) >> ORDER_ID_OFFSET_BITS == FILE_NUMBERS - 1
+    assert max(order_ids.to_pylist()) >> ORDER_ID_OFFSET_BITS == FILE_NUMBER_LIMIT - 1
     world.check(run)
     world.write("1.txt")
     with pytest.raises(CannotRun, match=r"has numbered 8,388,608 files.*: set LAKE_PATH to a new"):
