@@ -98,18 +98,21 @@ def recorded_version(status: Status) -> list[Any]:
     return [*status.version, *([] if status.changed_at is None else [status.changed_at])]
 
 
-def file_entry(input_file: InputFile, group: str | None) -> dict[str, Any]:
-    """Return what a manifest holds of a file; a file without content is in no group."""
-    assert input_file.status
-    return {
-        "number": input_file.number,
-        "path": input_file.printable_path,
-        "bytes": input_file.size,
-        "version": recorded_version(input_file.status),
-        "is_doubtful": input_file.status.is_doubtful,
-        **{name: getattr(input_file, name) for name in REMEMBERED},
-        "group": group,
-    }
+def file_entries(input_files: list[InputFile], groups: Mapping[str, Group]) -> list[dict[str, Any]]:
+    """Return what a manifest holds of the files; a file without content is in no group."""
+    group_of = {number: name for name, group in groups.items() for number in group["files"]}
+    return [
+        {
+            "path": one.printable_path,
+            "bytes": one.size,
+            "version": recorded_version(one.status),
+            "is_doubtful": one.status.is_doubtful,
+            **{name: getattr(one, name) for name in REMEMBERED},
+            "group": group_of.get(one.number),
+        }
+        for one in input_files
+        if one.status
+    ]
 
 
 def number_new_files(input_files: list[InputFile], lake_path: str) -> list[InputFile]:
