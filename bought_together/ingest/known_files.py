@@ -19,7 +19,7 @@ from dask.system import CPU_COUNT
 from bought_together.errors import CannotRun
 from bought_together.ingest.byte_ranges import text_size
 from bought_together.ingest.inputs import InputFile, Status, digest, inspect, look_at
-from bought_together.ingest.line_items import FILE_NUMBERS
+from bought_together.ingest.line_items import FILE_NUMBER_LIMIT
 from bought_together.ingest.patterns import printable_path
 from bought_together.storage.lake import part_sizes, read_current, take_file_numbers
 
@@ -31,7 +31,7 @@ SMALL_GROUPS_KEPT = 50
 # What a manifest remembers of a file besides its path, size, version and group.
 REMEMBERED = ("number", "is_gzip", "is_array", "is_utf16", "has_records", "head", "digest")
 
-Manifest = Mapping[str, Any]
+LakeRun = Mapping[str, Any]
 Group = dict[str, Any]
 
 
@@ -43,7 +43,7 @@ def flattened_by() -> str:
     return code.hexdigest()[:16]
 
 
-def run_to_refresh(lake_path: str, full_refresh: bool) -> tuple[Manifest | None, str | None]:
+def run_to_refresh(lake_path: str, full_refresh: bool) -> tuple[LakeRun | None, str | None]:
     """Return the manifest of the current run, or why all files must be flattened again.
 
     Returns neither for a lake without a run.
@@ -61,7 +61,7 @@ def run_to_refresh(lake_path: str, full_refresh: bool) -> tuple[Manifest | None,
     return current, None
 
 
-def find_known(paths: list[str], before: Manifest | None) -> list[InputFile]:
+def find_known(paths: list[str], before: LakeRun | None) -> list[InputFile]:
     """Return the files; those that `before` holds with this content have their numbers from there.
 
     Others are NEW. Nothing is read of a file whose path and version are the same. Where these leave
@@ -75,7 +75,7 @@ def find_known(paths: list[str], before: Manifest | None) -> list[InputFile]:
         entry = entries.pop(printable_path(status.path), None)
         if entry is None or entry["bytes"] != status.size:
             continue
-        if not entry["is_doubtful"] and entry["version"] == version_of(status):
+        if not entry["is_doubtful"] and entry["version"] == recorded_version(status):
             known = {name: entry[name] for name in REMEMBERED}
             files[place] = InputFile(path=status.path, size=status.size, status=status, **known)
         elif entry["digest"]:
@@ -93,32 +93,35 @@ def find_known(paths: list[str], before: Manifest | None) -> list[InputFile]:
     return [files[place] for place in range(len(paths))]
 
 
-def version_of(status: Status) -> list[Any]:
+def recorded_version(status: Status) -> list[Any]:
     """Return a version as JSON has it."""
     return [*status.version, *([] if status.changed_at is None else [status.changed_at])]
 
 
-def file_entry(input_file: InputFile, group: str | None) -> dict[str, Any]:
-    """Return what a manifest holds of a file; a file without content is in no group."""
-    assert input_file.status
-    return {
-        "number": input_file.number,
-        "path": input_file.printable_path,
-        "bytes": input_file.size,
-        "version": version_of(input_file.status),
-        "is_doubtful": input_file.status.is_doubtful,
-        **{name: getattr(input_file, name) for name in REMEMBERED},
-        "group": group,
-    }
+def file_entries(input_files: list[InputFile], groups: Mapping[str, Group]) -> list[dict[str, Any]]:
+    """Return what a manifest holds of the files; a file without content is in no group."""
+    group_of = {number: name for name, group in groups.items() for number in group["files"]}
+    return [
+        {
+            "path": one.printable_path,
+            "bytes": one.size,
+            "version": recorded_version(one.status),
+            "is_doubtful": one.status.is_doubtful,
+            **{name: getattr(one, name) for name in REMEMBERED},
+            "group": group_of.get(one.number),
+        }
+        for one in input_files
+        if one.status
+    ]
 
 
 def number_new_files(input_files: list[InputFile], lake_path: str) -> list[InputFile]:
     """Return the files, the new ones with numbers of their own; raises CannotRun without any."""
     new = sum(input_file.number == NEW for input_file in input_files)
     first = take_file_numbers(lake_path, new) if new else 0
-    if first + new > FILE_NUMBERS:
+    if first + new > FILE_NUMBER_LIMIT:
         raise CannotRun(
-            f"the lake {lake_path} has numbered {FILE_NUMBERS:,} files, and order ids hold no"
+            f"the lake {lake_path} has numbered {FILE_NUMBER_LIMIT:,} files, and order ids hold no"
             " more: set LAKE_PATH to a new folder"
         )
     numbers = iter(range(first, first + new))
@@ -126,7 +129,7 @@ def number_new_files(input_files: list[InputFile], lake_path: str) -> list[Input
 
 
 def groups_to_keep(
-    before: Manifest, input_files: list[InputFile], lake_path: str, block_size: int
+    before: LakeRun, input_files: list[InputFile], lake_path: str, block_size: int
 ) -> dict[str, Group]:
     """Return the groups of `before` whose files are all known and whose parts are all there."""
     files = {input_file.number: input_file for input_file in input_files}

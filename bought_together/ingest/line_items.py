@@ -22,7 +22,7 @@ LINE_ITEMS = pa.schema(
     ]
 )
 # What is left of a signed 64-bit integer.
-FILE_NUMBERS = 1 << (63 - ORDER_ID_OFFSET_BITS)
+FILE_NUMBER_LIMIT = 1 << (63 - ORDER_ID_OFFSET_BITS)
 
 
 @dataclass

@@ -33,8 +33,8 @@ from bought_together.ingest.byte_ranges import (
 from bought_together.ingest.inputs import InputFile, check_unchanged, digest, refuse_copies
 from bought_together.ingest.known_files import (
     Group,
-    Manifest,
-    file_entry,
+    LakeRun,
+    file_entries,
     find_known,
     flattened_by,
     groups_to_keep,
@@ -52,11 +52,13 @@ from bought_together.ingest.reject_rows import REJECTS
 from bought_together.storage.filesystem import full_path, locate
 from bought_together.storage.lake import (
     REFUSAL,
+    RUN_TABLES,
     changed_files,
     make_current,
     part_name,
     run_path,
     start_run,
+    table_of,
     write_part,
     writing_run,
 )
@@ -164,30 +166,15 @@ def flatten_into(
     written, digests = flatten_files(to_flatten, run, lake, scheduler, block_size, fast, workers)
     check_unchanged(to_flatten)
     groups = dict(sorted((kept | written).items(), key=lambda one: min(one[1]["files"])))
-    group_of = {number: name for name, group in groups.items() for number in group["files"]}
-    parts = {
-        "line_items": [part for group in groups.values() for part in group["parts"]["line_items"]],
-        "products": [part_name("products", run)],
-        "rejects": [part for group in groups.values() for part in group["parts"]["rejects"]],
-    }
-    work = run_path(lake, run)
-    write_part(f"{lake}/{parts['products'][0]}", product_table, work)
-    if not parts["line_items"]:  # an empty part makes sure that the table exists, with its schema
-        parts["line_items"].append(part_name("line_items", f"{run}-empty"))
-        write_part(f"{lake}/{parts['line_items'][0]}", LINE_ITEMS.empty_table(), work)
-    parts["rejects"].append(part_name("rejects", f"{run}-products"))
-    write_part(f"{lake}/{parts['rejects'][-1]}", product_rejects, work)
+    input_files = [
+        replace(one, digest=one.digest or digests.get(one.number)) for one in input_files
+    ]
     manifest: dict[str, Any] = {
         "run": run,
         "flattened_by": flattened_by(),
-        "files": [
-            file_entry(
-                replace(one, digest=one.digest or digests.get(one.number)), group_of.get(one.number)
-            )
-            for one in input_files
-        ],
+        "files": file_entries(input_files, groups),
         "groups": groups,
-        "parts": parts,
+        "parts": write_own_parts(lake, run, groups, product_table, product_rejects),
         "counts": {
             "transactions": add_up(group["counts"] for group in groups.values()),
             "products": dict(product_counts),
@@ -206,9 +193,29 @@ def flatten_into(
     return manifest
 
 
-def describe_refresh(
-    before: Manifest, manifest: Manifest, numbers_kept: set[int]
-) -> dict[str, int]:
+def write_own_parts(
+    lake: str, run: str, groups: Mapping[str, Group], products: pa.Table, product_rejects: pa.Table
+) -> dict[str, list[str]]:
+    """Write the parts that are in no group; return all parts of the run, by table."""
+    parts = {
+        table: [part for group in groups.values() for part in group["parts"][table]]
+        for table in ("line_items", "rejects")
+    }
+    own = {
+        part_name("products", run): products,
+        part_name("rejects", f"{run}-products"): product_rejects,
+    }
+    if not parts["line_items"]:  # an empty part makes sure that the table exists, with its schema
+        own[part_name("line_items", f"{run}-empty")] = LINE_ITEMS.empty_table()
+    for part, rows in own.items():
+        write_part(f"{lake}/{part}", rows, run_path(lake, run))
+    return {
+        table: [*parts.get(table, []), *(part for part in own if table_of(part) == table)]
+        for table in RUN_TABLES
+    }
+
+
+def describe_refresh(before: LakeRun, manifest: LakeRun, numbers_kept: set[int]) -> dict[str, int]:
     """Return the numbers of files that are unchanged, of these flattened again, new, and gone."""
     added, removed = changed_files(before, manifest)
     unchanged = [one for one in manifest["files"] if one["number"] not in added]
@@ -252,7 +259,24 @@ def flatten_files(
             for name in tally.unnumbered_rejects
         ]
         sizes = run_tasks(partial(number_rejects, run=run, lake=lake), rejects, client)
-    reject_sizes = {name: size for (name, _), size in zip(rejects, sizes, strict=True)}
+    reject_sizes = {
+        part_name("rejects", name): size for (name, _), size in zip(rejects, sizes, strict=True)
+    }
+    groups = groups_written(run, jobs, tallies, lines_before, reject_sizes)
+    return groups, {one.number: found for one, found in zip(undigested, digests, strict=True)}
+
+
+def groups_written(
+    run: str,
+    jobs: list[list[ByteRange]],
+    tallies: list[Tally],
+    lines_before: list[int],
+    reject_sizes: Mapping[str, int],
+) -> dict[str, Group]:
+    """Return the groups that tasks wrote; `reject_sizes` has the sizes of their rejects, by part.
+
+    The ranges of a large file follow one another, and each task of small files has its own first.
+    """
     groups = {}
     tasks_of_files = groupby(range(len(jobs)), key=lambda number: jobs[number][0].file.number)
     for _, numbers in tasks_of_files:
@@ -264,15 +288,15 @@ def flatten_files(
             "parts": {
                 "line_items": {part: n for one in of_group for part, n in one.line_items.items()},
                 "rejects": {
-                    part_name("rejects", name): reject_sizes[name]
+                    part: reject_sizes[part]
                     for one in of_group
-                    for name in one.unnumbered_rejects
+                    for part in (part_name("rejects", name) for name in one.unnumbered_rejects)
                 },
             },
             "counts": total(of_group),
             "rejects": summarise(of_group, [lines_before[place] for place in places]),
         }
-    return groups, {one.number: found for one, found in zip(undigested, digests, strict=True)}
+    return groups
 
 
 def flatten_or_digest(job: tuple[int, list[ByteRange]] | str, **settings: Any) -> Tally | str:

@@ -91,6 +91,10 @@ def parts_folder(lake_path: str, table: str) -> str:
     return f"{lake_path.rstrip('/')}/parts/{table}"
 
 
+def table_of(part: str) -> str:
+    return part.split("/")[1]
+
+
 def run_of(part: str) -> str:
     """Return the id of the run that wrote a part."""
     return "-".join(part.rsplit("/", 1)[-1].partition(".")[0].split("-")[:2])

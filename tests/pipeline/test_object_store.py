@@ -19,13 +19,21 @@ import s3fs
 import trustme
 from botocore.exceptions import ClientError
 
+from bought_together.errors import CannotRun
 from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
 from bought_together.ingest.inputs import InputFile
+from bought_together.ingest.run import flatten
 from bought_together.storage import pointers
 from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import file_sizes, open_whole
-from bought_together.storage.lake import RUNS_KEPT, make_current, new_run, read_current
+from bought_together.storage.lake import (
+    RUNS_KEPT,
+    make_current,
+    new_run,
+    read_current,
+    take_file_numbers,
+)
 from bought_together.storage.pointers import move_pointer, read_json, write_json
 from tests.support import ROOT
 from tests.support.object_store import BUCKET, ObjectStore
@@ -378,6 +386,64 @@ def test_a_pointer_that_another_program_moves_meanwhile_moves_forward_only(here,
     assert read_json(path) == {"number": 9}
     assert move(10) is None
     assert read_json(path) == {"number": 10}
+
+
+def test_file_numbers_taken_at_once_are_different(here):
+    with ThreadPoolExecutor(4) as pool:
+        firsts = list(pool.map(lambda _: take_file_numbers(f"{here}/lake", 3), range(12)))
+    assert sorted(firsts) == list(range(0, 36, 3))
+
+
+def test_objects_that_have_not_changed_are_not_asked_for(remote, here, monkeypatch):
+    """Their ETags tell; an equal object that is put again is the same."""
+    lines = SAMPLE["transactions"].splitlines(keepends=True)
+    parts = {
+        "a.txt": lines[:9],
+        "b.txt": lines[9:20],
+        "large.txt": lines[20:200],
+        "c.txt": lines[200:],
+    }
+    asked: set[str] = set()
+    fetch_file, fetch_range = s3fs.S3FileSystem._cat_file, s3fs.S3File._fetch_range
+
+    async def cat_file(self: s3fs.S3FileSystem, path: str, *settings: Any, **options: Any) -> bytes:
+        asked.add(path)
+        return await fetch_file(self, path, *settings, **options)
+
+    def get_range(self: s3fs.S3File, *settings: Any) -> bytes:
+        asked.add(self.path)
+        return fetch_range(self, *settings)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", cat_file)
+    monkeypatch.setattr(s3fs.S3File, "_fetch_range", get_range)
+
+    def put(name: str, records: list[bytes]) -> None:
+        remote.store.put(f"{remote.prefix}/in/{name}", b"".join(records))
+
+    def flattened() -> tuple[set[str], dict[str, int], int]:
+        asked.clear()
+        run = flatten(f"{here}/in/*", f"{here}/products.txt", f"{here}/lake", block_size=9000)
+        read = {path.rsplit("/", 1)[1] for path in asked if "/in/" in path}
+        numbers = {file["path"].rsplit("/", 1)[1]: file["number"] for file in run["files"]}
+        return read, numbers, run["counts"]["transactions"]["records_read"]
+
+    for name in ("a.txt", "b.txt", "large.txt"):
+        put(name, parts[name])
+    assert flattened() == (
+        {"a.txt", "b.txt", "large.txt"},
+        {"a.txt": 0, "b.txt": 1, "large.txt": 2},
+        200,
+    )
+    put("c.txt", parts["c.txt"])
+    put("large.txt", parts["large.txt"])
+    numbers = {"a.txt": 0, "b.txt": 1, "c.txt": 3, "large.txt": 2}
+    assert flattened() == ({"c.txt"}, numbers, 300)
+    put("large.txt", [*parts["large.txt"][1:], parts["large.txt"][0]])
+    assert flattened() == ({"large.txt"}, numbers | {"large.txt": 4}, 300)
+    remote.store.client().delete_object(Bucket=BUCKET, Key=f"{remote.prefix}/in/c.txt")
+    put("d.txt", parts["b.txt"])
+    with pytest.raises(CannotRun, match=r"in/b\.txt and .*in/d\.txt, which have the same content"):
+        flattened()
 
 
 def test_many_flattens_that_end_at_once_leave_the_newest_current(here):
