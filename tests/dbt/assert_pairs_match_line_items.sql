@@ -7,6 +7,7 @@ line_items as not materialized (
         order_id,
         product_id
     from {{ ref('int_line_items_kept') }}
+    where change >= 0
 
 ),
 
@@ -27,6 +28,8 @@ sampled_products as (
         product_number,
         basket_count
     from products
+    -- What this build has counted from scratch needs no recount.
+    where exists (select 1 from {{ ref('stg_state_products') }})
     -- Other products in each run.
     order by
         hash(
@@ -34,7 +37,7 @@ sampled_products as (
             || (select mounted_run.run from {{ source('lake', 'mounted_run') }} as mounted_run)
         ),
         product_id
-    limit 10
+    limit 5
 
 ),
 

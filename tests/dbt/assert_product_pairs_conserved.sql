@@ -14,7 +14,9 @@ counted as (
 
     select
         coalesce(sum(copurchase_count), 0) as pair_occurrences,
-        count(*) filter (where left_product_number >= right_product_number) as unordered_pairs
+        count(*) filter (
+            where left_product_number >= right_product_number or copurchase_count < 1
+        ) as impossible_pairs
     from {{ ref('int_product_pairs_counted') }}
 
 )
@@ -22,9 +24,9 @@ counted as (
 select
     expected.pair_occurrences as expected_pair_occurrences,
     counted.pair_occurrences,
-    counted.unordered_pairs
+    counted.impossible_pairs
 from expected
 cross join counted
 where
     expected.pair_occurrences <> counted.pair_occurrences
-    or counted.unordered_pairs > 0
+    or counted.impossible_pairs > 0
