@@ -43,10 +43,8 @@ def main(
 
     began = time.monotonic()
     with cannot(f"read or write the lake {lake_path}"):
-        totals, summary = count_pairs(
-            lake_path, scheduler, largest_chunk, workers, PROJECT, full_refresh
-        )
-    click.echo(f"counts     {summary}")
+        totals = count_pairs(lake_path, scheduler, largest_chunk, workers, PROJECT, full_refresh)
+    click.echo(f"counts     {totals['summary']}")
     click.echo(
         f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"
         f" {totals['pair_occurrences']:,} occurrences"

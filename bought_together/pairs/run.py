@@ -96,11 +96,11 @@ def count_pairs(
     workers: int = 1,
     project: Path = Path(),
     full_refresh: bool = False,
-) -> tuple[dict[str, int], str]:
+) -> dict[str, Any]:
     """Count the pairs of the lake's current run, point readers to them, and return totals.
 
-    Continues from the published build where that is possible; the second value says in one line
-    whether it did, and why not.
+    Continues from the published build where that is possible; the `summary` among the totals says
+    in one line whether it did, or why not.
 
     `largest_chunk` is the number of items (products in baskets) to count at once, None for as
     many as the memory allows; `project` is the folder of the dbt project. Raises CannotRun when
@@ -148,7 +148,7 @@ def count_pairs(
             f"warning: {newer['folder']}, which started after this count {count}, stays current",
             file=sys.stderr,
         )
-    return totals, plan.summary
+    return totals | {"summary": plan.summary}
 
 
 def counts_of(run: str) -> list[str]:
@@ -297,7 +297,7 @@ ADD_UP = """
 
 
 def sum_basket_counts(work: str, parts: int, state: str | None) -> pa.Table:
-    """Return PRODUCTS_COUNTED, summed over the state and so many parts, which hold whole baskets."""
+    """Return PRODUCTS_COUNTED, summed over the state and so many parts of whole baskets."""
     with duckdb.connect() as connection:
         sign_in_for(connection, work)
         if parts:
@@ -308,8 +308,8 @@ def sum_basket_counts(work: str, parts: int, state: str | None) -> pa.Table:
         if state is None:
             connection.register("state", PRODUCTS_COUNTED.empty_table())
         else:
-            parts = f"{parquet_glob(state)}/products/*.parquet"
-            connection.read_parquet(parts).create_view("state")
+            counted_before = f"{parquet_glob(state)}/products/*.parquet"
+            connection.read_parquet(counted_before).create_view("state")
         return connection.sql(ADD_UP).to_arrow_table()
 
 

@@ -197,8 +197,8 @@ def test_a_model_is_run_with_all_that_it_reads(tmp_path: Path) -> None:
     import pyarrow as pa
 
     query = compile_model("wanted", ["lake_x"], tmp_path, {"least": 1})
-    rows = run_model(query, {"lake_x": pa.table({"number": [1, 2]})}).to_pylist()
-    assert rows == [
+    [rows] = run_model(query, {"lake_x": pa.table({"number": [1, 2]})})
+    assert rows.to_pylist() == [
         {"code": "007", "name": 'a, "b"', "number": 2},
         {"code": "8", "name": None, "number": 2},
     ]

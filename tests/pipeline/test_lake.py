@@ -257,7 +257,7 @@ def test_a_clock_that_went_back_deletes_no_count_that_is_current(small, set_cloc
         set_clock(time)
         count_pairs(str(small.lake), project=ROOT)
         current = json.loads((run / "pairs.json").read_text())["folder"]
-        assert (run / current / "products_counted").is_dir()
+        assert (run / current / "products").is_dir()
 
 
 def test_of_refused_runs_the_newest_rejects_stay(small):

@@ -18,13 +18,13 @@ import pytest
 import s3fs
 import trustme
 from botocore.exceptions import ClientError
+from bought_together.storage.dbt_plugin import Plugin
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
 from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.run import flatten
 from bought_together.storage import pointers
-from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.duckdb_s3 import S3Login
 from bought_together.storage.filesystem import file_sizes, open_whole
 from bought_together.storage.lake import (

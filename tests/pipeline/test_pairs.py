@@ -26,6 +26,7 @@ from bought_together.pairs.kernels import (
     keep_best,
     sort_baskets,
 )
+from bought_together.pairs.model_sql import Parquet
 from bought_together.pairs.plan import chunk_items, plan_chunks, plan_ranges, range_edges
 from bought_together.pairs.run import count_pairs
 from bought_together.storage.lake import table_parts
@@ -47,7 +48,7 @@ def count_world(
 
 
 def read_counted(shop: Shop) -> tuple[dict[str, tuple[int, int]], dict[tuple[str, str], int]]:
-    keys = shop.counted_table("products_counted").to_pylist()
+    keys = shop.counted_table("products").to_pylist()
     products = {row["product_id"]: (row["product_number"], row["basket_count"]) for row in keys}
     assert len(products) == len(keys)
     ids = {key: product for product, (key, _) in products.items()}
@@ -260,7 +261,7 @@ def test_ranges_share_the_effort() -> None:
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 120))
 def test_chunks_hold_every_part_once(items: list[int], largest: int) -> None:
-    chunks = plan_chunks(items, largest)
+    chunks = plan_chunks(enumerate(items), largest)
     assert [number for chunk in chunks for number in chunk] == list(range(len(items)))
     for chunk in chunks:
         assert len(chunk) == 1 or sum(items[number] for number in chunk) <= largest
@@ -281,17 +282,17 @@ def test_counts_beyond_31_bits_are_refused(
     """No pair is in more baskets than the second product."""
     shop.write([["a", "b"]], ["a", "b"])
     manifest = flatten(str(shop.transactions), str(shop.products), str(shop.lake))
-    given = {"lake_products": table_parts(str(shop.lake), manifest, "products")[0]}
+    given = {"lake_products": Parquet(table_parts(str(shop.lake), manifest, "products")[0])}
     counted = pa.table(
         {"product_id": ["a", "b"], "product_number": [1, 2], "basket_count": [1 << 40, baskets]}
     )
-    monkeypatch.setattr(run, "sum_basket_counts", lambda work: counted)
+    monkeypatch.setattr(run, "sum_basket_counts", lambda work, parts, state: counted)
     query = counting_rules(ROOT).keys
     if fits:
-        assert run.number_products("", given, query)["product_key"].to_pylist() == [1, 2]
+        assert run.number_products("", 0, given, query, None)["product_key"].to_pylist() == [1, 2]
     else:
         with pytest.raises(CannotRun, match="products a and b are both in more than 2,147,483,647"):
-            run.number_products("", given, query)
+            run.number_products("", 0, given, query, None)
 
 
 def test_counted_again_only_the_newest_counts_are_kept(shop: Shop) -> None:

@@ -30,10 +30,11 @@ from tests.support.shop import Shop
 BLOCK_SIZE = 4096  # bytes: about a hundred and fifty parts
 COUNT = program("count_pairs")
 KEYS = {
-    "products_counted": ["product_number"],
+    "products": ["product_number"],
     "basket_sizes": ["file_number", "product_count"],
+    "oversized_baskets": ["order_id"],
     "product_pairs": ["left_product_number", "right_product_number"],
-    "product_pairs_shortlisted": ["product_number", "recommended_product_key"],
+    "shortlist": ["product_number", "recommended_product_key"],
 }
 
 

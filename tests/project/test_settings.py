@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from bought_together.storage.dbt_plugin import Plugin
 from click.testing import CliRunner
 from dask.utils import parse_bytes
 
@@ -13,7 +14,6 @@ from bought_together import dask_tasks
 from bought_together.cli import Program
 from bought_together.dbt_build import check_seeds
 from bought_together.errors import CannotRun
-from bought_together.storage.dbt_plugin import Plugin
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.warehouse import check_path, current_memory_limit, duckdb_limits
 from scripts import build, count_pairs, flatten
