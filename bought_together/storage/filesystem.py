@@ -126,7 +126,9 @@ def file_sizes(folder: str) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     return {
-        info["name"].rsplit("/", 1)[1]: info["size"] for info in found if info["type"] == "file"
+        info["name"].rsplit("/", 1)[1]: info["size"]
+        for info in found
+        if info["type"] != "directory"
     }
 
 
@@ -192,11 +194,16 @@ def open_whole(
             folder = locate(unfinished_in)[1]
         # Its name matches no reader's glob.
         unfinished = f"{folder}/{last}.{secrets.token_hex(4)}.unfinished"
-        with fs.open(unfinished, "wb") as file:
-            yield file
-        if durable:
-            flush(unfinished)
-        fs.mv(unfinished, name)
+        try:
+            with fs.open(unfinished, "wb") as file:
+                yield file
+            if durable:
+                flush(unfinished)
+            fs.mv(unfinished, name)
+        except BaseException:
+            with suppress(OSError):
+                fs.rm_file(unfinished)
+            raise
         if durable:
             flush(os.path.dirname(name))
         return

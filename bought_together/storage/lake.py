@@ -186,10 +186,12 @@ def writing_run(lake_path: str) -> Iterator[str]:
         with suppress(*storage_errors()):
             fs, name = locate(folder)
             if not fs.exists(f"{name}/{MANIFEST}"):
+                # First the folder, without which a task that still runs completes no part.
+                with suppress(FileNotFoundError):
+                    remove_tree(folder)
                 for table in RUN_TABLES:
                     parts = parts_folder(lake_path, table)
                     remove_files(parts, [one for one in file_sizes(parts) if run_of(one) == run])
-                remove_tree(folder)
         raise
 
 

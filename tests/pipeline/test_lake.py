@@ -304,6 +304,30 @@ def test_a_failed_run_leaves_nothing(small, monkeypatch):
     assert runs_with_parts(small) == {key: {good} for key in lake.RUN_TABLES}
 
 
+def test_a_program_interrupted_while_it_writes_leaves_no_unfinished_file(tmp_path, monkeypatch):
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(filesystem, "flush", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lake.take_file_numbers(str(tmp_path), 1)
+    assert [path.name for path in tmp_path.iterdir()] == [pointers.LOCK]
+
+
+def test_a_task_that_still_runs_when_its_run_has_failed_leaves_no_part(small):
+    """As after Ctrl-C, when other threads go on: the run is tidied up before their part is done."""
+    with pytest.raises(KeyboardInterrupt), lake.writing_run(str(small.lake)) as run:
+        lake.start_run(str(small.lake), run, None)
+        folder = lake.run_path(str(small.lake), run)
+        part = small.lake / lake.part_name("line_items", f"{run}-00000-00000")
+        writing = filesystem.open_whole(str(part), unfinished_in=folder)
+        writing.__enter__().write(b"half")
+        raise KeyboardInterrupt
+    with pytest.raises(FileNotFoundError):
+        writing.__exit__(None, None, None)
+    assert not [path for path in small.lake.rglob("*") if path.is_file()]
+
+
 def test_ctrl_c_after_the_pointer_has_moved_deletes_nothing(small, monkeypatch):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

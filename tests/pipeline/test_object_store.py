@@ -305,7 +305,7 @@ def run_until_the_store_stops(
 def test_a_store_that_stops_while_flatten_writes_changes_nothing(built):
     before, rows = built.current(), built.export_rows()
     written = set(built.store.names(built.lake_name))
-    flatten = [sys.executable, ROOT / "scripts/flatten.py", "--block-size", 500]
+    flatten = [sys.executable, ROOT / "scripts/flatten.py", "--full-refresh", "--block-size", 500]
     stopped = run_until_the_store_stops(
         built, flatten, lambda: len(set(built.store.names(built.lake_name)) - written) > 5
     )
