@@ -70,23 +70,13 @@ def sorted_rows(paths: Iterable[str], low: int, high: int, sign: int = 1) -> Ite
 
     The files are sorted, one after the other. Counts are multiplied by `sign`.
     """
-    for path in paths:
-        fs, name = locate(path)
-        with fs.open(name, "rb") as opened, pq.ParquetFile(opened) as file:
-            for group in range(file.num_row_groups):
-                first, last = left_products(file, group)
-                if first < high and low <= last:
-                    rows = [column.to_numpy() for column in file.read_row_group(group).columns]
-                    places = slice(*np.searchsorted(rows[0], [low, high]))
-                    left, right, counts = (column[places].astype(np.int32) for column in rows)
-                    if len(left):
-                        yield left, right, sign * counts
-
-
-def left_products(file: pq.ParquetFile, group: int) -> tuple[int, int]:
-    """Return the first and the last left product of a row group."""
-    statistics = file.metadata.row_group(group).column(0).statistics
-    return statistics.min, statistics.max
+    for file, group, first, last in row_groups(paths):
+        if first < high and low <= last:
+            rows = [column.to_numpy() for column in file.read_row_group(group).columns]
+            places = slice(*np.searchsorted(rows[0], [low, high]))
+            left, right, counts = (column[places].astype(np.int32) for column in rows)
+            if len(left):
+                yield left, right, sign * counts
 
 
 def state_effort(paths: Iterable[str], edges: np.ndarray) -> np.ndarray:
@@ -95,11 +85,19 @@ def state_effort(paths: Iterable[str], edges: np.ndarray) -> np.ndarray:
     Roughly: the rows of a row group are taken to be those of its first left product.
     """
     effort = np.zeros(len(edges), np.int64)
+    for file, group, first, _ in row_groups(paths):
+        place = np.searchsorted(edges, first, side="right") - 1
+        effort[place] += file.metadata.row_group(group).num_rows
+    return effort
+
+
+def row_groups(paths: Iterable[str]) -> Iterator[tuple[pq.ParquetFile, int, int, int]]:
+    """Yield the row groups of files that are not empty, with the first and last left product."""
     for path in paths:
         fs, name = locate(path)
         with fs.open(name, "rb") as opened, pq.ParquetFile(opened) as file:
             for group in range(file.num_row_groups):
-                first, _ = left_products(file, group)
-                place = np.searchsorted(edges, first, side="right") - 1
-                effort[place] += file.metadata.row_group(group).num_rows
-    return effort
+                found = file.metadata.row_group(group)
+                if found.num_rows:
+                    statistics = found.column(0).statistics
+                    yield file, group, statistics.min, statistics.max

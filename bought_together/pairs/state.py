@@ -79,7 +79,10 @@ def plan_count(
     minus = changed_parts(root, before, removed, -1)
     touched = {part.path for part in plus}
     unchanged = [part.path for part in every if part.path not in touched]
-    summary = f"{len(added):,} files added and {len(removed):,} removed since {published['build']}"
+    files = "file" if len(added) == 1 else "files"
+    summary = (
+        f"{len(added):,} {files} added, {len(removed):,} removed since build {published['build']}"
+    )
     state = f"{build_path(root, published['build'])}/{STATE}"
     return CountPlan(state, [*plus, *minus], [*unchanged, *others], summary)
 
