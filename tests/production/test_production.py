@@ -31,7 +31,7 @@ from tests.support.valkey import Valkey
 
 LAKE = "lake"
 POINTER = f"{LAKE}/published.json"
-FILES = 60  # of transactions: flatten takes a while to write that many parts
+FILES = 60  # of transactions
 PRODUCTS_A_REQUEST = 50
 PATIENCE = 180  # seconds that a run of the DAG may take, at most
 Answers = dict[str, Any]
@@ -206,10 +206,12 @@ def tail(run: Run) -> str:
 
 
 def stop_store_in_flatten(production: Production) -> Run:
-    parts = set(production.store.names(f"{LAKE}/parts"))
-    return production.run_until(
-        lambda: set(production.store.names(f"{LAKE}/parts")) - parts, production.store.stop
-    )
+    before = set(production.store.names(f"{LAKE}/runs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FULL_REFRESH", "1")  # otherwise flatten has nothing to do
+        return production.run_until(
+            lambda: set(production.store.names(f"{LAKE}/runs")) - before, production.store.stop
+        )
 
 
 def stop_store_in_dbt(production: Production) -> Run:

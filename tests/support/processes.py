@@ -15,7 +15,7 @@ from tests.support import ROOT
 if TYPE_CHECKING:
     from tests.support.shop import Shop
 
-PATIENCE = 120  # seconds after which a condition that never comes true fails the test
+PATIENCE = 240  # seconds after which a condition that never comes true fails the test
 POLL = 0.05  # seconds between two looks at a condition
 QUICK_POLL = 0.0003  # seconds; for what is true only for an instant
 
