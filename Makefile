@@ -23,7 +23,7 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build lookup publish rollback serve demo bench bench-service requirements
+.PHONY: help build lookup publish rollback prune check-refresh serve demo bench bench-service requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -58,6 +58,12 @@ publish: $(BIN)/.installed-service ## publish to Redis; REDIS_URL=redis://127.0.
 
 rollback: $(BIN)/.installed-service ## serve the build before the current one again, or BUILD=<id>; REDIS_URL=...
 	@$(BIN)/python scripts/rollback.py
+
+prune: $(BIN)/.installed ## remove at once what old runs and builds hold
+	@$(BIN)/python scripts/prune.py
+
+check-refresh: $(BIN)/.installed ## build twice, continuing and from scratch, and compare every table
+	@$(BIN)/python scripts/check_refresh.py
 
 serve: $(BIN)/.installed-service ## serve over HTTP on 127.0.0.1:8000; HOST=... PORT=... REDIS_URL=...
 	@exec $(BIN)/python scripts/serve.py

@@ -12,7 +12,8 @@
         {%- endif -%}
         {%- if answer.folder -%}
             {%- for mart in ['product_recommendations', 'products'] -%}
-                {%- do copy_to("from " ~ relation_of(mart, results) ~ " order by all", answer.folder ~ '/' ~ mart) -%}
+                {%- set rows = "from " ~ relation_of(mart, results) ~ " order by all" -%}
+                {%- do copy_to(rows, answer.folder ~ '/' ~ mart) -%}
             {%- endfor -%}
             {%- do write_state(results, answer.folder ~ '/state') -%}
             {%- set answer = call_function('finish_publish', facts) -%}
@@ -23,14 +24,17 @@
 
 
 {% macro write_state(results, folder) %}
-    {#- What was counted, for the next build to continue from; bought_together/pairs/state.py. -#}
+    {#-
+        What was counted, for the next build to continue from; bought_together/pairs/state.py. The
+        pairs of the Dask engine are copied as they are.
+    -#}
     {%- set tables = {
         'products': 'from ' ~ relation_of('int_products_counted', results) ~ ' order by all',
         'basket_sizes': 'from ' ~ relation_of('int_baskets_sized', results) ~ ' order by all',
         'oversized_baskets': 'select order_id, product_count from '
             ~ relation_of('oversized_baskets', results) ~ ' order by all'
     } -%}
-    {%- if var('pair_engine') != 'dask' -%} {#- whose pairs are copied as they are -#}
+    {%- if var('pair_engine') != 'dask' -%}
         {%- do tables.update({
             'product_pairs': 'select left_product_number, right_product_number,'
                 ~ ' copurchase_count::integer as copurchase_count from '
@@ -105,7 +109,9 @@
 
 {% macro mounted_count() %}
     {#- What has been counted before this build, and by which rules. -#}
-    {%- set row = run_query("select counted_by, folder from " ~ lake_schema() ~ ".mounted_count").rows[0] -%}
+    {%- set row = run_query(
+        "select counted_by, folder from " ~ lake_schema() ~ ".mounted_count"
+    ).rows[0] -%}
     {{- return({'counted_by': row.counted_by, 'folder': row.folder}) -}}
 {% endmacro %}
 

@@ -4,6 +4,7 @@
     published/<build>/product_recommendations.parquet
     published/<build>/products.parquet
     published/<build>/run_results.json                  the models and tests that ran in this build
+    published/<build>/state/                            what it counted (pairs/state.py)
     published/<build>/manifest.json                     written when the files above are complete
 
 Readers follow the pointer and need nothing else of the lake.
@@ -21,12 +22,15 @@ from bought_together.storage.lake import (
     PUBLISHED_BUILD,
     UNFINISHED_RUN_KEPT,
     folders_in,
+    prune,
     run_order,
 )
 from bought_together.storage.pointers import locked, move_pointer, read_json, write_json
 
 RUN_RESULTS = "run_results.json"
+STATE = "state"
 BUILDS_KEPT = 5
+STATES_KEPT = 2
 BUILD_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 Manifest = dict[str, Any]
@@ -121,10 +125,18 @@ def build_to_roll_back_to(lake_path: str, current: Manifest, build: str | None) 
     return named[0]
 
 
-def prune_builds(lake_path: str) -> None:
-    """Remove all but the newest BUILDS_KEPT complete builds, and the leftovers of killed builds.
+def remove_all_older(lake_path: str) -> None:
+    """Remove at once what neither the current run nor the current build needs."""
+    with locked(lake_path):
+        prune_builds(lake_path, builds_kept=1)
+        prune(lake_path, runs_kept=1, refusals_kept=0)
 
-    The current build stays, and every build that started after it.
+
+def prune_builds(lake_path: str, builds_kept: int = BUILDS_KEPT) -> None:
+    """Remove all but the newest `builds_kept` complete builds, and what killed builds left.
+
+    The current build stays, and every build that started after it. Of the older builds, the newest
+    STATES_KEPT keep their state.
     """
     current = read_pointer(lake_path)
     if current is None:
@@ -136,9 +148,13 @@ def prune_builds(lake_path: str) -> None:
         for build in build_folders(lake_path)
         if build not in complete and build_time(build) < stale
     ]
-    for build in {*complete[:-BUILDS_KEPT], *leftovers} - {current["build"]}:
-        with suppress(FileNotFoundError):  # another build may be removing it too
-            remove_tree(build_path(lake_path, build))
+    removed = [build_path(lake_path, build) for build in (*complete[:-builds_kept], *leftovers)]
+    removed += [f"{build_path(lake_path, build)}/{STATE}" for build in complete[:-STATES_KEPT]]
+    ours = build_path(lake_path, current["build"])
+    for folder in removed:
+        if folder not in (ours, f"{ours}/{STATE}"):
+            with suppress(FileNotFoundError):  # another build may be removing it too
+                remove_tree(folder)
 
 
 def build_folders(lake_path: str) -> list[str]:

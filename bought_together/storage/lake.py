@@ -236,13 +236,13 @@ def make_current(lake_path: str, run: str, manifest: dict[str, Any]) -> str | No
     return newer and newer["run"]
 
 
-def prune(lake_path: str) -> None:
+def prune(lake_path: str, runs_kept: int = RUNS_KEPT, refusals_kept: int = REFUSALS_KEPT) -> None:
     """Remove the runs that nobody reads and that can no longer become current, and their parts.
 
-    What stays: the current run and all later ones, the newest RUNS_KEPT finished runs, the runs of
-    the builds that are kept, the rejects of the newest REFUSALS_KEPT refused runs, and for a day
-    other runs, which may still be in progress, with the runs that they are based on. A part stays
-    while one of these lists it, or may still list it.
+    What stays: the current run and all later ones, the newest `runs_kept` finished runs, the runs
+    of the builds that are kept, the rejects of the newest `refusals_kept` refused runs, and for a
+    day other runs, which may still be in progress, with the runs that they are based on. A part
+    stays while one of these lists it, or may still list it.
     """
     # First, since a run lists its parts last: what is found here and not listed, was not by then.
     parts = {table: part_sizes(lake_path, table) for table in RUN_TABLES}
@@ -251,11 +251,12 @@ def prune(lake_path: str) -> None:
     finished = manifests_of(lake_path, runs, MANIFEST)
     refused = manifests_of(lake_path, runs, REFUSAL)
     unfinished = [run for run in runs if run not in finished and run not in refused]
-    removed = {*list(refused)[:-REFUSALS_KEPT]}
+    removed = {*list(refused)[: max(0, len(refused) - refusals_kept)]}
     if current:
         # The pointer only moves forward, so it never comes back to one of these.
         older = [run for run in runs if run_order(run) < run_order(current["run"])]
-        removed |= {*[run for run in older if run in finished][: 1 - RUNS_KEPT]}
+        done = [run for run in older if run in finished]
+        removed |= {*done[: max(0, len(done) + 1 - runs_kept)]}
         stale = datetime.now(UTC) - UNFINISHED_RUN_KEPT
         removed |= {run for run in older if run in unfinished and NEVER < run_order(run)[0] < stale}
     removed -= runs_of_builds(lake_path)

@@ -23,7 +23,7 @@ from bought_together.ingest.run import flatten
 from bought_together.pairs.run import count_pairs
 from bought_together.storage import builds, filesystem, lake, pointers
 from bought_together.storage.lake import REFUSALS_KEPT, RUNS_KEPT
-from bought_together.storage.mount import mount_lake
+from bought_together.storage.mount import mount_count, mount_lake
 from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_build
 from tests.support.processes import PATIENCE, assert_one_line
@@ -136,10 +136,11 @@ def test_what_a_lake_holds_is_mounted_as_text(small, field):
     (small.lake / "current.json").write_text(json.dumps(current))
     with duckdb.connect() as connection:
         mount_lake(connection, str(small.lake))
+        mount_count(connection, str(small.lake), run)
         [(mounted, built_at)] = connection.sql("from lake.mounted_run").fetchall()
         [(folder,)] = connection.sql("select folder from lake.mounted_count").fetchall()
         files = connection.sql("select path from lake.input_files order by number").fetchall()
-        for table in ("line_items", "product_pairs"):
+        for table in ("line_items", "state_product_pairs"):
             assert connection.sql(f"from lake.{table}").fetchall()
     assert mounted == run
     assert {"run": mounted, "file": files[0][0], "built_at": built_at, "folder": folder}[
@@ -240,7 +241,7 @@ def test_a_slow_count_does_not_replace_the_counts_that_started_after_it(small, h
     def count() -> None:
         count_pairs(str(small.lake), project=ROOT)
 
-    go_on = hold("/part-empty.parquet", count)
+    go_on = hold("/shortlist/part-empty.parquet", count)
     count()
     count()
     current = json.loads((run / "pairs.json").read_text())["folder"]

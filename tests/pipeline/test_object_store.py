@@ -18,8 +18,8 @@ import pytest
 import s3fs
 import trustme
 from botocore.exceptions import ClientError
-from bought_together.storage.dbt_plugin import Plugin
 
+from bought_together.dbt_plugin import Plugin
 from bought_together.errors import CannotRun
 from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
 from bought_together.ingest.inputs import InputFile

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from bought_together.storage.dbt_plugin import Plugin
 from click.testing import CliRunner
 from dask.utils import parse_bytes
 
 from bought_together import dask_tasks
 from bought_together.cli import Program
 from bought_together.dbt_build import check_seeds
+from bought_together.dbt_plugin import Plugin
 from bought_together.errors import CannotRun
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.warehouse import check_path, current_memory_limit, duckdb_limits
