@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,7 +32,12 @@ from bought_together.pairs.state import (
     finish_state,
     plan_count,
 )
-from bought_together.storage.builds import build_path, make_published, read_pointer
+from bought_together.storage.builds import (
+    build_path,
+    make_published,
+    read_pointer,
+    remove_all_older,
+)
 from bought_together.storage.lake import make_folders, read_current, table_parts
 from bought_together.storage.mount import (
     STATE_TABLES,
@@ -39,6 +46,7 @@ from bought_together.storage.mount import (
     mount_lake,
     mount_state,
 )
+from scripts.check_refresh import compare
 from tests.support import ROOT
 from tests.support.oracle import count
 
@@ -274,6 +282,58 @@ def test_a_removed_file_leaves_nothing(shop: Shop, engine: str) -> None:
     for left, right, number in duckdb.sql(f"from '{state}/product_pairs/*.parquet'").fetchall():
         assert {left, right} <= numbers
         assert number > 0
+
+
+def test_pruning_leaves_nothing_of_a_removed_file(shop: Shop) -> None:
+    write_months(shop, range(8))
+    shop.write("secret", [["x", "y"], ["x", "a"]])
+    shop.night("dask")
+    shop.path("secret").unlink()
+    assert shop.night("duckdb").state
+    assert "only secret" in texts_in(shop.lake)
+    remove_all_older(str(shop.lake))
+    assert texts_in(shop.lake).isdisjoint({"only secret", "x", "y"})
+    assert not shop.night("dask").changed
+
+
+def texts_in(lake: Path) -> set[str]:
+    """Return every text in any Parquet file of a lake."""
+    return {
+        value
+        for path in lake.rglob("*.parquet")
+        for column in pq.read_table(path).columns
+        if pa.types.is_string(column.type)
+        for value in column.to_pylist()
+    }
+
+
+def test_two_warehouses_are_compared_row_for_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row that is missing, extra, different or there twice is found in every table."""
+    tables = {
+        "product_recommendations": "product_id",
+        "products": "product_id",
+        "product_pairs": "product_id",
+        "oversized_baskets": "source_file, byte_offset, product_count",
+    }
+    for table in tables:
+        for number, rows in enumerate(([1, 2], [1, 2], [1], [1, 2, 3], [1, 1, 2])):
+            path = tmp_path / f"{table}-{number}.duckdb"
+            with duckdb.connect(str(path)) as connection:
+                for other, columns in tables.items():
+                    held = rows if other == table else [1, 2]
+                    names = columns.split(", ")
+                    values = ", ".join(f"({', '.join([str(row)] * len(names))})" for row in held)
+                    connection.execute(
+                        f"create table {other} as select * from (values {values}) as t ({columns})"
+                    )
+        found = [
+            compare(str(tmp_path / f"{table}-0.duckdb"), str(tmp_path / f"{table}-{number}.duckdb"))
+            for number in range(1, 5)
+        ]
+        assert found == [0, 1, 1, 1]
+        assert f"{table:24}            2 rows, 1 differ" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "no manifest of its run", "no state", "no file"])
