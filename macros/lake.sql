@@ -2,6 +2,7 @@
     {#- Stop a build before its first model where the lake has nothing to read. -#}
     {%- if execute and flags.WHICH in ('build', 'run', 'test') -%}
         {%- do log('Reading run ' ~ mounted_run() ~ ' of the lake', info=true) -%}
+        {%- do require_whole_count() -%}
         {%- if var('pair_engine') != 'dask' -%}
             {%- do print('counts     ' ~ run_query(
                 "select summary from " ~ lake_schema() ~ ".mounted_count"
@@ -25,6 +26,26 @@
                 ) -}}
             {%- endif -%}
         {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro require_whole_count() %}
+    {#- Tables that were made from one state mean nothing beside those from another. -#}
+    {%- set counting = [
+        'int_baskets_oversized', 'int_products_numbered', 'int_basket_items',
+        'int_products_counted', 'int_baskets_sized', 'int_product_pairs_counted'
+    ] -%}
+    {%- set missing = [] -%}
+    {%- for model in counting
+        if 'model.' ~ project_name ~ '.' ~ model not in selected_resources -%}
+        {%- do missing.append(model) -%}
+    {%- endfor -%}
+    {%- if flags.WHICH != 'test' and missing and missing | length < counting | length -%}
+        {{- exceptions.raise_compiler_error(
+            'these models are counted together, from one state: ' ~ counting | join(', ')
+            ~ '; select all of them or none'
+        ) -}}
     {%- endif -%}
 {% endmacro %}
 

@@ -160,7 +160,8 @@ def mount_changes(
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the views point to a run of the lake that still exists."""
     try:
-        for table in (*RUN_TABLES, "input_files", *PUBLISHED_VIEWS):
+        state = [f"state_{table}" for table in STATE_TABLES]
+        for table in (*RUN_TABLES, "input_files", "line_item_changes", *state, *PUBLISHED_VIEWS):
             connection.execute(f"select 1 from {schema(connection)}.{table} limit 0")
     except duckdb.Error:
         return False
