@@ -48,7 +48,7 @@ async def refresh(backend: Backend, last_problem: str | None) -> str | None:
     except Exception as error:  # the current version keeps serving, whatever the error
         problem = " ".join(f"{type(error).__name__}: {error}".split())
     if problem and problem != last_problem:
-        serving = f"still serving {before}" if before else "nothing to serve yet"
+        serving = f"the version is still {before}" if before else "nothing to serve yet"
         log.error("%s; %s", problem, serving)
     version = backend.current
     if version and (version.name != before or (last_problem and not problem)):

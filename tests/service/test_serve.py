@@ -204,7 +204,7 @@ def test_half_published_data_are_not_taken_up(lake, valkey, caplog, part):
         client.portal.call(refresh, backend, None)
         (line,) = caplog.messages
         assert "20260102T030000Z-00000000 is incomplete" in line
-        assert "still serving 20260101T" in line
+        assert "the version is still 20260101T" in line
         found = client.get("/v1/products/011/recommendations").json()
         assert len(found["recommendations"]) == 2
 

@@ -372,7 +372,7 @@ def test_damaged_export_is_one_line_and_the_old_answers_stay(shop, client, caplo
     assert asyncio.run(refresh(backend, problem)) == problem
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     message = caplog.records[0].getMessage()
-    assert str(damaged) in message and "still serving 20260101T" in message
+    assert str(damaged) in message and "the version is still 20260101T" in message
     assert "\n" not in message
     assert client.get(path_of("11")).json()["product_name"] == "Milk, skimmed"
     assert client.get("/readyz").status_code == 200
