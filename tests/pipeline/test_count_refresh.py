@@ -328,10 +328,11 @@ def test_two_warehouses_are_compared_row_for_row(
                     connection.execute(
                         f"create table {other} as select * from (values {values}) as t ({columns})"
                     )
-        found = [
-            compare(str(tmp_path / f"{table}-0.duckdb"), str(tmp_path / f"{table}-{number}.duckdb"))
-            for number in range(1, 5)
-        ]
+        found = []
+        for number in range(1, 5):
+            with duckdb.connect() as connection:
+                paths = (str(tmp_path / f"{table}-{which}.duckdb") for which in (0, number))
+                found.append(compare(connection, *paths))
         assert found == [0, 1, 1, 1]
         assert f"{table:24}            2 rows, 1 differ" in capsys.readouterr().out
 

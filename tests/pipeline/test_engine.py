@@ -214,7 +214,7 @@ def test_a_count_killed_half_way_leaves_the_last_one(shop: Shop) -> None:
     assert shop.run("count_pairs").returncode == 0
     before = (shop.run_folder / "pairs.json").read_text()
     counting = start(shop, COUNT)
-    kill_when(counting, lambda: list(shop.run_folder.glob("pairs-*/work/keyed-*")))
+    kill_when(counting, lambda: list(shop.run_folder.glob("pairs-*/work/numbered-*")))
     assert (shop.run_folder / "pairs.json").read_text() == before
     built = shop.dbt("--quiet", "build", PAIR_ENGINE="dask")
     assert built.returncode == 0, built.stdout
@@ -249,7 +249,7 @@ SEED = "seeds/excluded_products.csv"
 FINGERPRINTED = {
     "seed": (SEED, "product_id,reason", "product_id,reason\nbag,bag"),
     "rule": (RULES, "> 0", ">= 0"),
-    "rule-before": ("models/staging/lake/stg_line_items.sql", "select", "select distinct"),
+    "rule-before": ("models/staging/lake/stg_line_item_changes.sql", "select", "select distinct"),
     "keys": ("models/intermediate/int_products_keyed.sql", "product_id", "lower(product_id)"),
     "var": ("dbt_project.yml", "5000", "4999"),
 }

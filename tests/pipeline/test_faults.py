@@ -146,7 +146,7 @@ def built(first_export: FirstExport, tmp_path: Path) -> Shop:
 
 
 def test_first_export_killed_half_way_leaves_no_table(first_export):
-    assert first_export.half == {"product_recommendations.parquet", "products.parquet"}
+    assert first_export.half == {"product_recommendations.parquet", "products.parquet", "state"}
     assert first_export.found_after_kill == {*FLATTENED, "published"}
     pointer = first_export.shop.lake / "published.json"
     assert_one_line(first_export.lookup_after_kill, 2, pointer, "make build")
