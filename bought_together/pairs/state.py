@@ -94,7 +94,8 @@ def state_to_continue(
         return None, None, "a full refresh was asked for"
     try:
         published = read_pointer(root)
-        before = read_json(f"{run_path(root, published['run'])}/{MANIFEST}") if published else None
+        run = published.get("run") if published else None
+        before = read_json(f"{run_path(root, run)}/{MANIFEST}") if run else None
     except CannotRun:
         return None, None, "the published build is damaged"
     if published is None:

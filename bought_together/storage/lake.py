@@ -290,7 +290,7 @@ def runs_of_builds(lake_path: str) -> set[str]:
     root = lake_path.rstrip("/")
     builds = [f"{PUBLISHED}/{build}/{MANIFEST}" for build in folders_in(f"{root}/{PUBLISHED}")]
     found = [read_json(f"{root}/{path}") for path in (PUBLISHED_BUILD, *builds)]
-    return {manifest["run"] for manifest in found if manifest}
+    return {manifest["run"] for manifest in found if manifest and "run" in manifest}
 
 
 def run_folders(lake_path: str) -> list[str]:
