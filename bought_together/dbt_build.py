@@ -91,15 +91,15 @@ def parse_project(project: Path) -> "Manifest":
     """Return dbt's manifest of a project, which takes seconds; raises CannotRun."""
     from dbt.contracts.graph.nodes import SingularTestNode
 
-    manifest = parse(project)
+    manifest = parse_once(project)
     tests = [node for node in manifest.nodes.values() if isinstance(node, SingularTestNode)]
     if not all(test.description for test in tests):
         # Where a setting has changed, dbt parses the test that reads it without its YAML.
-        manifest = parse(project, "--no-partial-parse")
+        manifest = parse_once(project, "--no-partial-parse")
     return manifest
 
 
-def parse(project: Path, *more: str) -> "Manifest":
+def parse_once(project: Path, *more: str) -> "Manifest":
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bought_together.errors import CannotRun
 from bought_together.pairs.counting_rules import CountingRules
-from bought_together.storage.builds import STATE, build_path, read_pointer
+from bought_together.storage.builds import STATE, Manifest, build_path, read_pointer
 from bought_together.storage.filesystem import copy_files, file_sizes
 from bought_together.storage.lake import MANIFEST, changed_files, part_sizes, run_path
 from bought_together.storage.mount import STATE_TABLES
@@ -25,8 +25,6 @@ from bought_together.storage.pointers import read_json
 
 # The shortlist is not kept: the ranking is done anew.
 KEPT_TABLES = tuple(table for table in STATE_TABLES if table != "shortlist")
-
-Manifest = Mapping[str, Any]
 
 
 class ChangedPart(NamedTuple):

@@ -78,7 +78,7 @@ def test_dbt_build_warns_of_nothing_on_the_sample(own_shop: Shop) -> None:
 def test_what_is_counted_from_one_state_is_run_together(own_shop: Shop) -> None:
     """A table of one state beside one of another would count twice what is in both."""
     own_shop.build()
-    some = own_shop.dbt("run", "--select", "int_product_pairs_counted+")
+    some = own_shop.dbt("run", "--select", "int_products_counted+")
     assert some.returncode == 2
     assert "select all of them or none" in some.stdout
     assert own_shop.dbt("run", "--select", "product_recommendations").returncode == 0
