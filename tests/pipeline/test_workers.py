@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.support.shop import Shop
 
 BLOCK_SIZE = 4096  # bytes: about a hundred and fifty parts
 COUNT = program("count_pairs")
+RECOMMENDATIONS = 5
 KEYS = {
     "products": ["product_number"],
     "basket_sizes": ["file_number", "product_count"],
@@ -130,10 +132,26 @@ def counted(shop: Shop) -> Shop:
 
 
 def tables(shop: Shop) -> dict[str, list[dict[str, Any]]]:
-    return {
+    """Return the tables of a count; of the shortlist the best alone: each task keeps its own."""
+    found = {
         name: shop.counted_table(name).sort_by([(key, "ascending") for key in keys]).to_pylist()
         for name, keys in KEYS.items()
     }
+    ranked = sorted(
+        found["shortlist"],
+        key=lambda row: (
+            row["product_number"],
+            -row["copurchase_count"],
+            row["recommended_product_key"],
+        ),
+    )
+    kept: Counter[int] = Counter()
+    found["shortlist"] = []
+    for row in ranked:
+        kept[row["product_number"]] += 1
+        if kept[row["product_number"]] <= RECOMMENDATIONS:
+            found["shortlist"].append(row)
+    return found
 
 
 def pointer(shop: Shop) -> str:
