@@ -222,7 +222,7 @@ nights = st.lists(
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=25,
+    max_examples=12,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_any_sequence_of_nights(
