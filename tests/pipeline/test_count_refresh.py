@@ -339,7 +339,10 @@ def test_two_warehouses_are_compared_row_for_row(
         assert f"{table:24}            2 rows, 1 differ" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "no manifest of its run", "no state", "no file"])
+@pytest.mark.parametrize(
+    "damage",
+    ["gone", "cut", "no manifest of its run", "no part of its run", "no state", "no file"],
+)
 def test_a_damaged_state_is_left_alone(shop: Shop, damage: str) -> None:
     write_months(shop, range(8))
     shop.night("dask")
@@ -350,6 +353,8 @@ def test_a_damaged_state_is_left_alone(shop: Shop, damage: str) -> None:
     elif damage == "cut":
         part = next(state.glob("product_pairs/*.parquet"))
         part.write_bytes(part.read_bytes()[:-1])
+    elif damage == "no part of its run":
+        next(shop.lake.glob("parts/line_items/*.parquet")).unlink()
     elif damage == "no file":
         next(state.glob("basket_sizes/*.parquet")).unlink()
     elif damage == "no manifest of its run":
