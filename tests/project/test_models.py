@@ -104,7 +104,7 @@ def test_text_becomes_sql_in_one_macro_alone() -> None:
     assert found == {"literal.sql"}
 
 
-@pytest.mark.parametrize("command", ["parse", "compile", "build"])
+@pytest.mark.parametrize("command", ["compile", "build"])
 def test_an_engine_that_does_not_exist_is_refused_by_every_command(
     shop: Shop, command: str
 ) -> None:
