@@ -38,7 +38,7 @@
         {%- do tables.update({
             'product_pairs': 'select left_product_number, right_product_number,'
                 ~ ' copurchase_count::integer as copurchase_count from '
-                ~ relation_of('int_product_pairs_counted', results) ~ ' order by all'
+                ~ relation_of('int_product_pairs_counted', results)
         }) -%}
     {%- endif -%}
     {%- for table, rows in tables.items() -%}

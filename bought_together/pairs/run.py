@@ -19,12 +19,14 @@ Four kinds of tasks run one after the other and pass files through the lake:
     merge_range     per range of left products, with a state or several chunks: add up the counts
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -70,6 +72,7 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.mount import parquet_glob
 from bought_together.storage.pointers import locked, move_pointer, read_json
+from bought_together.storage.warehouse import duckdb_limits
 
 COUNT_PREFIX = "pairs-"
 COUNTS_KEPT = 2
@@ -221,10 +224,7 @@ def count_run(
             most,
         )
     ]
-    state_pairs = []
-    if plan.state:
-        folder_of_pairs = f"{plan.state}/product_pairs"
-        state_pairs = [f"{folder_of_pairs}/{name}" for name in sorted(file_sizes(folder_of_pairs))]
+    state_pairs = sorted_pairs(plan, work)
     effort = sum((effort for _, effort, _ in numbered), state_effort(state_pairs, edges[:-1]))
     ranges = plan_ranges(edges, effort, RANGES_A_THREAD * threads)
     shortlist = Shortlist(rules.shortlisted, f"{folder}/shortlist", products_path)
@@ -254,6 +254,29 @@ def kept_rows(state: str | None, table: str, files: pa.Array) -> pa.Table:
         else pc.shift_right(rows["order_id"], ORDER_ID_OFFSET_BITS)
     )
     return rows.filter(pc.is_in(numbers, value_set=files))
+
+
+def sorted_pairs(plan: CountPlan, work: str) -> list[str]:
+    """Return the files of a state's pairs, sorted by both numbers; none without a state.
+
+    Pairs that SQL counted are sorted first, into `work`: once, when the engines change.
+    """
+    if plan.state is None:
+        return []
+    folder = f"{plan.state}/product_pairs"
+    if plan.are_sorted:
+        return [f"{folder}/{name}" for name in sorted(file_sizes(folder))]
+    target = f"{work}/state-pairs.parquet"
+    with (
+        TemporaryDirectory() as spilled,
+        duckdb.connect(
+            config={**duckdb_limits(os.environ), "temp_directory": spilled}
+        ) as connection,
+    ):
+        sign_in_for(connection, work)
+        pairs = connection.read_parquet(f"{parquet_glob(folder)}/*.parquet")
+        pairs.order("left_product_number, right_product_number").write_parquet(target)
+    return [target]
 
 
 def write_table(folder: str, table: str, rows: pa.Table) -> None:

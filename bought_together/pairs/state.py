@@ -4,10 +4,11 @@
     published/<build>/state/basket_sizes/*.parquet      file_number, product_count, basket_count
     published/<build>/state/oversized_baskets/*.parquet order_id, product_count
     published/<build>/state/product_pairs/*.parquet     left and right product_number,
-                                                        copurchase_count, sorted by both
+                                                        copurchase_count
 
 Under `state`, the build's manifest holds a fingerprint of what counted it, and the size of each of
-these files. The run of the build lists the input files that were counted.
+these files. The run of the build lists the input files that were counted. The Dask engine leaves
+its pairs sorted by both numbers; SQL needs no order, and a sort would take longer than the write.
 """
 
 import hashlib
@@ -41,11 +42,13 @@ class ChangedPart(NamedTuple):
 class CountPlan(NamedTuple):
     """What to count: everything, or what has changed since a published build.
 
-    `state` is the folder of the build's state, None to count everything. The run's other parts are
-    `unchanged`. `summary` says in one line what is counted and why.
+    `state` is the folder of the build's state, None to count everything; whether its pairs
+    `are_sorted` matters to the Dask engine. The run's other parts are `unchanged`. `summary` says
+    in one line what is counted and why.
     """
 
     state: str | None
+    are_sorted: bool
     changed: list[ChangedPart]
     unchanged: list[str]
     summary: str
@@ -65,13 +68,13 @@ def plan_count(
     every = [ChangedPart(f"{root}/{part}", 1, None) for part in sorted(grouped)]
     published, before, reason = state_to_continue(root, counted_by, full_refresh)
     if reason:
-        return CountPlan(None, every, others, f"everything: {reason}")
+        return CountPlan(None, True, every, others, f"everything: {reason}")
     assert published and before
     added, removed = changed_files(before, run)
     sizes = {file["number"]: file["bytes"] for file in (*before["files"], *run["files"])}
     changed_bytes = sum(sizes[number] for number in (*added, *removed))
     if 2 * changed_bytes > sum(file["bytes"] for file in run["files"]):
-        return CountPlan(None, every, others, "everything: most of the data has changed")
+        return CountPlan(None, True, every, others, "everything: most of the data has changed")
     plus = changed_parts(root, run, added, 1)
     minus = changed_parts(root, before, removed, -1)
     touched = {part.path for part in plus}
@@ -81,7 +84,8 @@ def plan_count(
         f"{len(added):,} {files} added, {len(removed):,} removed since build {published['build']}"
     )
     state = f"{build_path(root, published['build'])}/{STATE}"
-    return CountPlan(state, [*plus, *minus], [*unchanged, *others], summary)
+    are_sorted = published[STATE]["are_sorted"]
+    return CountPlan(state, are_sorted, [*plus, *minus], [*unchanged, *others], summary)
 
 
 def state_to_continue(
@@ -128,7 +132,11 @@ def finish_state(
     if count["folder"]:
         counted = f"{run_path(lake_path, build['run'])}/{count['folder']}"
         copy_files(f"{counted}/product_pairs", f"{folder}/product_pairs")
-    return {"counted_by": count["counted_by"], "parts": state_sizes(folder)}
+    return {
+        "counted_by": count["counted_by"],
+        "are_sorted": bool(count["folder"]),
+        "parts": state_sizes(folder),
+    }
 
 
 def lost_parts(root: str, run: Manifest) -> bool:
