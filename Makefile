@@ -23,7 +23,7 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build lookup publish rollback prune check-refresh serve demo bench bench-service requirements
+.PHONY: help build lookup publish rollback prune check-refresh serve demo bench bench-refresh bench-service requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -76,6 +76,9 @@ demo: $(BIN)/.installed $(DEMO)/package/.installed ## build a larger shop in dat
 
 bench: $(BIN)/.installed $(BENCH)/.installed ## measure against other libraries; SIZE=1m, 8m or 32m
 	@$(BENCH)/bin/python -m benchmarks.run --suite all "$${SIZE:-1m}"
+
+bench-refresh: $(BIN)/.installed $(BENCH)/.installed ## measure a night after which one file of 365 is new; SIZE=1m, 8m or 32m
+	@$(BENCH)/bin/python -m benchmarks.refresh "$${SIZE:-1m}"
 
 bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wrk)
 	@$(BIN)/python -m benchmarks.service.load
