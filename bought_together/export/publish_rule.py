@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-MARTS = ("product_recommendations", "products")
+MARTS = ("product_recommendations", "products", "recommendation_evidence")
 DONE = ("success", "pass", "warn")
 NAMES_SHOWN = 5
 

@@ -48,7 +48,8 @@ named as (
         ranked.recommended_product_id,
         catalogue.product_name as recommended_product_name,
         catalogue.category_code as recommended_category_code,
-        ranked.copurchase_count
+        ranked.copurchase_count,
+        'copurchase' as recommendation_source
     from ranked
     inner join catalogue
         on ranked.recommended_product_id = catalogue.product_id
