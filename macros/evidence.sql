@@ -4,44 +4,38 @@
     has these columns gets the measures in this order. A product in no basket has no share of them.
 -#}
 {% macro evidence_measures(other_basket_count) %}
+    {%- set other = other_basket_count -%}
+    {%- set without = 'total_basket_count - basket_count' -%}
+    {%- set without_other = 'total_basket_count - ' ~ other -%}
+    {%- set neither = without ~ ' - ' ~ other ~ ' + copurchase_count' -%}
     copurchase_count / total_basket_count as support,
     copurchase_count / nullif(basket_count, 0) as confidence,
-    basket_count::double * {{ other_basket_count }} / total_basket_count as expected_count,
+    basket_count::double * {{ other }} / total_basket_count as expected_count,
     copurchase_count / nullif(expected_count, 0) as lift,
-    sign(copurchase_count - expected_count) * {{ log_likelihood_ratio(other_basket_count) }}
-        as log_likelihood_ratio
+    sign(copurchase_count - expected_count) * 2 * (
+        {{ chance_term('copurchase_count', 'basket_count', other) }}
+        + {{ chance_term('basket_count - copurchase_count', 'basket_count', without_other) }}
+        + {{ chance_term(other ~ ' - copurchase_count', without, other) }}
+        + {{ chance_term(neither, without, without_other) }}
+    ) as log_likelihood_ratio
 {%- endmacro %}
 
 
 {#-
-    2 * sum(k * ln(k / E)) over the four cells of the table of both products: baskets with both, with
-    one of them, with none. E is what a cell holds when the products are independent.
+    k * ln(k / E): a cell of the table of two products, with k baskets where its row and its column
+    have so many; E is what it holds when the products are independent.
 -#}
-{% macro log_likelihood_ratio(other_basket_count) %}
-    {%- set without, other_without = [
-        '(total_basket_count - basket_count)', '(total_basket_count - ' ~ other_basket_count ~ ')'
-    ] -%}
-    {%- set cells = [
-        ('copurchase_count', 'basket_count', other_basket_count),
-        ('(basket_count - copurchase_count)', 'basket_count', other_without),
-        ('(' ~ other_basket_count ~ ' - copurchase_count)', without, other_basket_count),
-        (
-            '(' ~ without ~ ' - ' ~ other_basket_count ~ ' + copurchase_count)',
-            without,
-            other_without
-        )
-    ] -%}
-    2 * (
-        {%- for observed, row, column in cells %}
-        {{ '+ ' if not loop.first }}case
-            when {{ observed }} > 0
-                then
-                    {{ observed }}
-                    * ln({{ observed }}::double * total_basket_count / {{ row }} / {{ column }})
-            else 0
-        end
-        {%- endfor %}
-    )
+{% macro chance_term(cell, row_total, column_total) -%}
+    case
+        when ({{ cell }}) > 0
+            then
+                ({{ cell }})
+                * ln(
+                    ({{ cell }})::double * total_basket_count
+                    / ({{ row_total }}) / ({{ column_total }})
+                )
+        else 0
+    end
 {%- endmacro %}
 
 
