@@ -39,7 +39,7 @@
 {%- endmacro %}
 
 
-{#- In words. 6.6349 is the chi-squared distribution's 99th percentile, of one degree of freedom. -#}
+{#- 6.6349 is the 99th percentile of the chi-squared distribution with one degree of freedom. -#}
 {% macro evidence_class() %}
     case
         when copurchase_count = 1 then 'one basket'

@@ -61,6 +61,7 @@
             'name': node.name,
             'resource_type': node.resource_type ~ '',
             'package': node.package_name,
+            'materialized': node.config.materialized | default(''),
             'depends_on': node.depends_on.nodes | default([], true)
         }}) -%}
     {%- endfor -%}
