@@ -1,4 +1,4 @@
-{#- The day on which pins and blocks count: the var as_of, by default the day of the build (UTC). -#}
+{#- The day on which pins and blocks count: the var as_of, by default that of the build (UTC). -#}
 {% macro as_of_day() -%}
     {{ literal(var('as_of') | string or run_started_at.strftime('%Y-%m-%d')) }}::date
 {%- endmacro %}

@@ -17,10 +17,10 @@ def reason_not_to_publish(
     """Return the reason not to publish a build, in one line; empty when it may be published.
 
     `nodes` maps unique ids to the project's nodes (name, resource_type, package, materialized,
-    depends_on), and `results` maps them to this invocation's results (status). A build may be published when the
-    marts, all their upstream models and seeds, and all data tests on these ran in it, and nothing
-    failed. Unit tests prove the code, not the data, and may be left out. Other packages do not
-    matter.
+    depends_on), and `results` maps them to this invocation's results (status). A build may be
+    published when the marts, all their upstream models and seeds, and all data tests on these ran
+    in it, and nothing failed. Unit tests prove the code, not the data, and may be left out. Other
+    packages do not matter.
     """
     if is_trial:
         return "a build with --empty or --sample is a trial"

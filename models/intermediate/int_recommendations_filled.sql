@@ -127,17 +127,23 @@ taken as (
 
 ),
 
+taken_counts as (
+
+    select
+        taken.product_id,
+        count(*) as taken_count
+    from taken
+    semi join short_products
+        on taken.product_id = short_products.product_id
+    group by taken.product_id
+
+),
+
 -- As many offers as the product with most of them taken needs.
 depth as (
 
     select max(taken_count) + {{ var('recommendations_per_product') }} as offer_count
-    from (
-        select count(*) as taken_count
-        from taken
-        semi join short_products
-            on taken.product_id = short_products.product_id
-        group by taken.product_id
-    )
+    from taken_counts
 
 ),
 

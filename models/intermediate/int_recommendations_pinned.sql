@@ -7,7 +7,7 @@ pinned as (
     select
         product_id,
         recommended_product_id,
-        position
+        position as pin_position
     from {{ ref('pinned_recommendations') }}
     where {{ as_of_day() }} between {{ first_day() }} and {{ last_day() }}
 

@@ -28,7 +28,7 @@ pinned as (
     select
         product_id,
         recommended_product_id,
-        position
+        pin_position
     from {{ ref('int_recommendations_pinned') }}
 
 ),
@@ -79,7 +79,7 @@ placed as (
         recommended_product_id,
         copurchase_count,
         recommendation_source,
-        null as position,
+        null as pin_position,
         row_number() over (
             partition by product_id
             order by
@@ -98,8 +98,9 @@ placed as (
         recommended_product_id,
         null as copurchase_count,
         'pinned' as recommendation_source,
-        position,
-        position + 1 - row_number() over (partition by product_id order by position) as place
+        pin_position,
+        pin_position + 1
+        - row_number() over (partition by product_id order by pin_position) as place
     from pinned
 
 ),
@@ -115,7 +116,7 @@ ranked as (
             partition by product_id
             order by
                 place asc,
-                position asc nulls last
+                pin_position asc nulls last
         ) as recommendation_rank
     from placed
     qualify recommendation_rank <= {{ var('recommendations_per_product') }}

@@ -6,7 +6,7 @@ blocks as (
         'blocked_recommendations' as seed,
         product_id,
         recommended_product_id,
-        null as position,
+        null as pin_position,
         {{ first_day() }} as first_day,
         {{ last_day() }} as last_day
     from {{ ref('blocked_recommendations') }}
@@ -19,7 +19,7 @@ pins as (
         'pinned_recommendations' as seed,
         product_id,
         recommended_product_id,
-        position,
+        position as pin_position,
         {{ first_day() }} as first_day,
         {{ last_day() }} as last_day,
         row_number() over (
@@ -32,11 +32,25 @@ pins as (
 
 steering as (
 
-    select * from blocks
+    select
+        seed,
+        product_id,
+        recommended_product_id,
+        pin_position,
+        first_day,
+        last_day
+    from blocks
 
     union all
 
-    select * exclude (pin_number) from pins
+    select
+        seed,
+        product_id,
+        recommended_product_id,
+        pin_position,
+        first_day,
+        last_day
+    from pins
 
 ),
 
@@ -49,10 +63,10 @@ current_steering as (
 
 recommendable_products as (
 
-    select product_id
-    from {{ ref('stg_products') }}
+    select catalogue.product_id
+    from {{ ref('stg_products') }} as catalogue
     anti join {{ ref('excluded_products') }} as excluded_products
-        using (product_id)
+        on catalogue.product_id = excluded_products.product_id
 
 ),
 
@@ -70,7 +84,9 @@ problems as (
 
     select
         'is recommended, but is not in the product list or is excluded' as problem,
-        *
+        current_steering.seed,
+        current_steering.product_id,
+        current_steering.recommended_product_id
     from current_steering
     anti join recommendable_products
         on current_steering.recommended_product_id = recommendable_products.product_id
@@ -79,7 +95,9 @@ problems as (
 
     select
         'is neither in the product list nor bought, or is excluded' as problem,
-        *
+        current_steering.seed,
+        current_steering.product_id,
+        current_steering.recommended_product_id
     from current_steering
     anti join products
         on current_steering.product_id = products.product_id
@@ -91,7 +109,9 @@ problems as (
 
     select
         'is with itself' as problem,
-        *
+        seed,
+        product_id,
+        recommended_product_id
     from current_steering
     where product_id = recommended_product_id
 
@@ -99,17 +119,21 @@ problems as (
 
     select
         'has a position that no list has' as problem,
-        *
+        seed,
+        product_id,
+        recommended_product_id
     from current_steering
     where
         seed = 'pinned_recommendations'
-        and coalesce(position, 0) not between 1 and {{ var('recommendations_per_product') }}
+        and coalesce(pin_position, 0) not between 1 and {{ var('recommendations_per_product') }}
 
     union all
 
     select
         'is pinned twice, or has its position twice' as problem,
-        pin.* exclude (pin_number)
+        pin.seed,
+        pin.product_id,
+        pin.recommended_product_id
     from pins as pin
     inner join pins as other_pin
         on
@@ -117,7 +141,7 @@ problems as (
             and pin.pin_number < other_pin.pin_number
     where
         (
-            pin.position = other_pin.position
+            pin.pin_position = other_pin.pin_position
             or pin.recommended_product_id = other_pin.recommended_product_id
         )
         and least(pin.last_day, other_pin.last_day)
@@ -127,7 +151,9 @@ problems as (
 
     select
         'is pinned and blocked on the same days' as problem,
-        pins.* exclude (pin_number)
+        pins.seed,
+        pins.product_id,
+        pins.recommended_product_id
     from pins
     inner join blocks
         on
@@ -141,7 +167,9 @@ problems as (
 
     select
         'ends before it starts' as problem,
-        *
+        seed,
+        product_id,
+        recommended_product_id
     from steering
     where last_day < first_day
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -113,18 +112,14 @@ def test_steered_worlds(shop: Shop, engine: str, settings: dict[str, Any]) -> No
     assert len(rows) == len(set(rows))
     assert expected - set(rows) == set()
     assert set(rows) - expected == set()
-    sources = {row[-1] for row in rows}
-    assert sources == {"copurchase", "pinned"} | (
-        {"category", "bestseller"} if steering.fill else set()
-    )
+    sources = Counter(row[-1] for row in rows)
+    filled = {"category", "bestseller"} if steering.fill else set()
+    assert sources.keys() == {"copurchase", "pinned"} | filled
     if steering.fill:
         assert_filled(rows, baskets, catalogue, steering)
     evidence = duckdb.read_parquet(str(shop.published / "recommendation_evidence.parquet"))
-    found = "select count(*), count(confidence), count(evidence) from evidence"
-    with_evidence = sum(source == "copurchase" for *_, source in rows)
-    (counts,) = duckdb.sql(found).fetchall()
-    assert (counts[0], counts[2]) == (len(rows), with_evidence)
-    assert counts[1] <= counts[0]
+    assert len(evidence) == len(rows)
+    assert len(evidence.filter("evidence is not null")) == sources["copurchase"]
 
 
 def assert_filled(
