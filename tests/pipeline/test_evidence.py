@@ -1,6 +1,7 @@
 """Evidence against an independent computation, scipy's: the sample, real data, small numbers."""
 
 import random
+import re
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -101,7 +102,20 @@ def test_sample(shop: Shop) -> None:
     transactions = ROOT / "data/transactions.txt"
     shop.build(TRANSACTIONS=transactions, PRODUCTS=ROOT / "data/products.txt")
     classes = assert_evidence(shop, transactions)
-    assert classes.keys() == {"one basket", "weak", "clear"}
+    page = (ROOT / "docs/evidence.md").read_text()
+    told = re.search(r"has (\d+) clear rows, (\d+) weak ones and (\d+) of one basket", page)
+    assert classes == dict(
+        zip(("clear", "weak", "one basket"), map(int, told.groups()), strict=True)
+    )
+    example = dict(re.findall(r"^\| `(\w+)` \|.*\| (?:.* = )?([^|]+) \|$", page, re.MULTILINE))
+    (found,) = (
+        published(shop, "recommendation_evidence")
+        .filter("product_id = '5010' and recommended_product_id = '3010'")
+        .project("* exclude (product_id, recommended_product_id, recommendation_rank)")
+        .fetchall()
+    )
+    rounded = [str(round(value, 3)) if isinstance(value, float) else str(value) for value in found]
+    assert list(example.values()) == rounded
 
 
 @pytest.mark.parametrize(

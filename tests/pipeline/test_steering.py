@@ -2,6 +2,8 @@
 
 import csv
 import random
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -11,6 +13,8 @@ from typing import Any
 import duckdb
 import pytest
 
+from bought_together.export.lookup import answer_text, names_of, recommendations_of
+from bought_together.export.read import read_export
 from bought_together.pairs.model_sql import render_jinja
 from tests.support import ROOT
 from tests.support.oracle import Steering, read_baskets, read_catalogue, steer
@@ -135,6 +139,23 @@ def assert_filled(
         candidates = (bought & catalogue.keys()) - {product} - steering.blocked_of(product)
         candidates |= set(steering.pins_of(product).values())
         assert lists[product] == min(WANTED, len(candidates))
+
+
+def test_the_edits_of_the_docs_have_the_results_of_the_docs(shop: Shop) -> None:
+    page = (ROOT / "docs/steering.md").read_text()
+    edits = re.findall(r"`seeds/(\w+\.csv)`:\n```csv\n(.*?)```", page, re.DOTALL)
+    results = re.findall(r"\$ make lookup PRODUCT=(\d+)\n(.*?)```", page, re.DOTALL)
+    assert (len(edits), len(results)) == (2, 3)
+    shop.copy_project()
+    for name, text in edits:
+        (shop.project / "seeds" / name).write_text(text)
+    for name in ("transactions", "products"):
+        shutil.copy(ROOT / f"data/{name}.txt", shop.folder)
+    shop.build(AS_OF="2024-03-15", FILL_SHORT_LISTS="true")
+    for product, printed in results:
+        export = read_export(str(shop.lake), (product,))
+        rows, name = recommendations_of(export)[product], names_of(export)[product]
+        assert answer_text(product, name, rows, as_json=False).strip() == printed.strip()
 
 
 LISTED = ("a", "b", "c", "excluded")
