@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from bought_together.errors import CannotRun, Refused, describe
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
+
+# What a value in a column of a seed must be.
+EXAMPLES = {"date": "a day like 2026-12-24", "integer": "a whole number"}
 
 
 class DbtEvents:
@@ -53,6 +57,7 @@ def check_seeds(project: Path) -> None:
     for declared in yaml.safe_load((folder / "_seeds.yml").read_text())["seeds"]:
         path = folder / f"{declared['name']}.csv"
         columns = [column["name"] for column in declared["columns"]]
+        types = declared.get("config", {}).get("column_types", {})
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = csv.reader(file, strict=True)
@@ -67,12 +72,28 @@ def check_seeds(project: Path) -> None:
                         )
                     if any("\0" in value for value in row):
                         raise CannotRun(f"the seed {path} has a NUL in line {rows.line_num}")
+                    for column, value in zip(columns, row, strict=False):
+                        if value and not is_of_type(value, types.get(column, "varchar")):
+                            raise CannotRun(
+                                f"the seed {path}, line {rows.line_num}: {column} must be"
+                                f" {EXAMPLES[types[column]]}, not {value}"
+                            )
         except UnicodeDecodeError as error:
             raise CannotRun(f"the seed {path} is not UTF-8: {error.reason}") from error
         except csv.Error as error:
             raise CannotRun(f"the seed {path}, line {rows.line_num}: {error}") from error
         except OSError as error:
             raise CannotRun(f"cannot read the seed {describe(error)}") from error
+
+
+def is_of_type(value: str, kind: str) -> bool:
+    """Return whether a seed's value is one that DuckDB reads as it is meant."""
+    if kind == "date":
+        try:
+            return date.fromisoformat(value).isoformat() == value
+        except ValueError:
+            return False
+    return kind != "integer" or (value.isascii() and value.isdigit() and len(value) < 10)
 
 
 def remove_empty_warehouse(path: str) -> None:

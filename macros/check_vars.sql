@@ -6,6 +6,9 @@
     {%- do check_number('changed_lists_share_warned', 0, 1) -%}
     {%- do check_number('largest_baskets_share_warned', 0, 1) -%}
     {%- do check_number('unlisted_share_warned', 0, 1) -%}
+    {%- do check_number('min_copurchase_count', 1, 2147483647, is_whole=true) -%}
+    {%- do check_day('as_of') -%}
+    {%- do check_word('fill_short_lists', ['true', 'false', '1', '0']) -%}
     {%- do check_word('allow_older_data', ['true', 'false', '1', '0']) -%}
     {%- do check_word('pair_engine', ['duckdb', 'dask']) -%}
 {% endmacro %}
@@ -29,6 +32,17 @@
     {%- if text not in words -%}
         {{- exceptions.raise_compiler_error(
             setting_name(name) ~ ' must be ' ~ words | join(' or ') ~ ', not ' ~ text
+        ) -}}
+    {%- endif -%}
+{% endmacro %}
+
+
+{% macro check_day(name) %}
+    {%- set text = var(name) | string -%}
+    {%- set pattern = '[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])' -%}
+    {%- if text and not modules.re.fullmatch(pattern, text) -%}
+        {{- exceptions.raise_compiler_error(
+            setting_name(name) ~ ' must be a day like 2026-12-24, not ' ~ text
         ) -}}
     {%- endif -%}
 {% endmacro %}

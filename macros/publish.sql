@@ -11,7 +11,7 @@
             {%- do print(answer.summary) -%}
         {%- endif -%}
         {%- if answer.folder -%}
-            {%- for mart in ['product_recommendations', 'products'] -%}
+            {%- for mart in ['product_recommendations', 'products', 'recommendation_evidence'] -%}
                 {%- set rows = "from " ~ relation_of(mart, results) ~ " order by all" -%}
                 {%- do copy_to(rows, answer.folder ~ '/' ~ mart) -%}
             {%- endfor -%}
@@ -61,6 +61,7 @@
             'name': node.name,
             'resource_type': node.resource_type ~ '',
             'package': node.package_name,
+            'materialized': node.config.materialized | default(''),
             'depends_on': node.depends_on.nodes | default([], true)
         }}) -%}
     {%- endfor -%}

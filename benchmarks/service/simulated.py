@@ -62,11 +62,24 @@ copy (
         products.product_id as recommended_product_id,
         products.product_name as recommended_product_name,
         products.category_code as recommended_category_code,
-        ($count_step * $version + 100000 // (number + 1) + 10 - rank)::bigint as copurchase_count
+        ($count_step * $version + 100000 // (number + 1) + 10 - rank)::bigint as copurchase_count,
+        'copurchase' as recommendation_source
     from recommended
     inner join products on recommended.product_id = products.product_id
     order by 1, 2
 ) to $file (format parquet)
+"""
+EVIDENCE = """
+copy (
+    select
+        product_id,
+        recommendation_rank,
+        1 / (1 + recommendation_rank) as confidence,
+        copurchase_count / 7 as lift,
+        'clear' as evidence
+    from read_parquet($file)
+    order by all
+) to $evidence (format parquet)
 """
 
 
@@ -82,6 +95,8 @@ def write_version(lake: Path, products: int, version: int) -> Path:
         connection.execute(LIST, {"file": str(folder / "products.parquet")})
         target = {"file": str(folder / "product_recommendations.parquet")}
         connection.execute(RECOMMENDED, shop | counts | target)
+        evidence = {"evidence": str(folder / "recommendation_evidence.parquet")}
+        connection.execute(EVIDENCE, target | evidence)
     manifest = {"build": build, "run": build, "built_at": built_at(version).isoformat()}
     write_json(str(folder / MANIFEST), manifest)
     return folder

@@ -7,9 +7,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bought_together.export.read import Export, in_order
+from bought_together.export.read import Export
 
-# largest_count is the count of the first recommendation, 0 without one. Name and category are null
+# largest_count is that of the recommendations, 0 without one. Name and category are null
 # for a product that is not in the product list.
 CATALOGUE = pa.schema(
     [
@@ -30,7 +30,7 @@ def encode_answers(export: Export) -> Iterator[pa.RecordBatch]:
     recommendations. Each answer is the result of `answer` as JSON without spaces. Whole columns are
     joined rather than single objects, because the service does this while it answers requests.
     """
-    table = in_order(export.table).combine_chunks()
+    table = export.table.combine_chunks()
     products = export.products.sort_by("product_id").combine_chunks()
     rows = pc.index_in(table["product_id"], value_set=products["product_id"].combine_chunks())
     sizes = np.bincount(rows.to_numpy(), minlength=len(products))
@@ -58,6 +58,14 @@ def encode_some(
         fragments[bounds[0] : bounds[-1]].dictionary_decode(),
         ',"copurchase_count":',
         counts.cast(pa.string()),
+        ',"recommendation_source":',
+        json_words(rows["recommendation_source"]),
+        ',"confidence":',
+        json_numbers(rows["confidence"]),
+        ',"lift":',
+        json_numbers(rows["lift"]),
+        ',"evidence":',
+        json_words(rows["evidence"]),
         "}",
         "",
     )
@@ -72,9 +80,10 @@ def encode_some(
         "]}",
         "",
     )
-    is_sold = np.diff(bounds) > 0
+    has_some = np.diff(bounds) > 0
     largest = np.zeros(len(products), np.int64)
-    largest[is_sold] = counts.to_numpy()[bounds[:-1][is_sold] - bounds[0]]
+    starts = bounds[:-1][has_some] - bounds[0]
+    largest[has_some] = np.maximum.reduceat(counts.to_numpy(), starts) if len(starts) else []
     return pa.record_batch(
         [product_ids, names, categories, pa.array(largest), answers.cast(pa.binary())],
         schema=ANSWERS,
@@ -110,3 +119,14 @@ def json_strings(texts: pa.Array) -> pa.Array:
     is_special = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)
     escaped = [orjson.dumps(text).decode() for text in texts.filter(is_special).to_pylist()]
     return pc.replace_with_mask(quoted, is_special, pa.array(escaped, pa.string()))
+
+
+def json_words(words: pa.ChunkedArray) -> pa.Array:
+    """Return words that need no escape as JSON strings, null as null."""
+    quoted = pc.binary_join_element_wise('"', words.combine_chunks(), '"', "")
+    return pc.coalesce(quoted, "null")
+
+
+def json_numbers(numbers: pa.ChunkedArray) -> pa.Array:
+    """Return numbers as JSON, null as null."""
+    return pc.coalesce(numbers.combine_chunks().cast(pa.string()), "null")

@@ -7,37 +7,18 @@ from operator import itemgetter
 import pyarrow.compute as pc
 from tabulate import tabulate
 
-from bought_together.export.read import (
-    COLUMNS,
-    Export,
-    RecommendationRow,
-    answer,
-    in_order,
-    read_export,
-)
+from bought_together.export.read import FIELDS, Export, RecommendationRow, answer, read_export
 
 
 def recommendations_of(export: Export) -> dict[str, list[RecommendationRow]]:
     """Return product id -> its recommendations, best first.
 
-    A recommendation has rank, product_id, product_name, category_code and copurchase_count (the
-    number of baskets with both products).
+    A recommendation has the FIELDS; copurchase_count is the number of baskets with both products.
     """
-    # In this thread only: a thread that starts while the program ends would crash it.
-    frame = in_order(export.table).select(COLUMNS).to_pandas(use_threads=False)
-    rows = frame.itertuples(index=False, name=None)
+    columns = [export.table[name].to_pylist() for name in ("product_id", *FIELDS.values())]
     return {
-        product_id: [
-            {
-                "rank": rank,
-                "product_id": recommended_id,
-                "product_name": product_name,
-                "category_code": category_code,
-                "copurchase_count": copurchase_count,
-            }
-            for _, rank, recommended_id, product_name, category_code, copurchase_count in group
-        ]
-        for product_id, group in groupby(rows, key=itemgetter(0))
+        product_id: [dict(zip(FIELDS, values, strict=True)) for _, *values in group]
+        for product_id, group in groupby(zip(*columns, strict=True), key=itemgetter(0))
     }
 
 
@@ -56,13 +37,34 @@ def best_seller(lake_path: str) -> str | None:
 
 
 def as_table(rows: list[RecommendationRow]) -> str:
-    """Return recommendations as a text table."""
-    return tabulate(
-        [list(row.values()) for row in rows],
-        headers=["", "product", "name", "category", "baskets with both"],
+    """Return recommendations as a text table, with a note where a row is not clear evidence."""
+    headers = ["", "product", "name", "category", "baskets with both", "of its baskets", "note"]
+    table = [
+        [
+            row["rank"],
+            row["product_id"],
+            row["product_name"],
+            row["category_code"],
+            row["copurchase_count"],
+            "" if row["confidence"] is None else f"{row['confidence']:.1%}",
+            note_of(row),
+        ]
+        for row in rows
+    ]
+    text = tabulate(
+        table,
+        headers=headers,
         disable_numparse=True,  # 011 is an id, not the number 11
-        colalign=["right", "left", "left", "left", "right"],
+        colalign=["right", "left", "left", "left", "right", "right", "left"],
     )
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def note_of(row: RecommendationRow) -> str:
+    """Return why a row needs a second look: little evidence, or no pair behind it."""
+    if row["recommendation_source"] != "copurchase":
+        return row["recommendation_source"]
+    return "" if row["evidence"] == "clear" else row["evidence"] or ""
 
 
 def answer_text(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-MARTS = ("product_recommendations", "products")
+MARTS = ("product_recommendations", "products", "recommendation_evidence")
 DONE = ("success", "pass", "warn")
 NAMES_SHOWN = 5
 
@@ -16,11 +16,11 @@ def reason_not_to_publish(
 ) -> str:
     """Return the reason not to publish a build, in one line; empty when it may be published.
 
-    `nodes` maps unique ids to the project's nodes (name, resource_type, package, depends_on), and
-    `results` maps them to this invocation's results (status). A build may be published when the
-    marts, all their upstream models and seeds, and all data tests on these ran in it, and nothing
-    failed. Unit tests prove the code, not the data, and may be left out. Other packages do not
-    matter.
+    `nodes` maps unique ids to the project's nodes (name, resource_type, package, materialized,
+    depends_on), and `results` maps them to this invocation's results (status). A build may be
+    published when the marts, all their upstream models and seeds, and all data tests on these ran
+    in it, and nothing failed. Unit tests prove the code, not the data, and may be left out. Other
+    packages do not matter.
     """
     if is_trial:
         return "a build with --empty or --sample is a trial"
@@ -41,7 +41,10 @@ def reason_not_to_publish(
 
 
 def vouching_nodes(nodes: Mapping[str, Mapping[str, Any]], project: str) -> set[str]:
-    """Return the ids of the marts, all their upstream nodes, and all data tests on these."""
+    """Return the ids of the marts, all their upstream nodes, and all data tests on these.
+
+    An ephemeral model is a part of the models that read it, and does not run.
+    """
     ours = {unique_id: node for unique_id, node in nodes.items() if node["package"] == project}
     upstream: set[str] = set()
     to_visit = [unique_id for unique_id, node in ours.items() if node["name"] in MARTS]
@@ -55,7 +58,8 @@ def vouching_nodes(nodes: Mapping[str, Mapping[str, Any]], project: str) -> set[
         for unique_id, node in ours.items()
         if node["resource_type"] == "test" and not upstream.isdisjoint(node["depends_on"])
     }
-    return upstream | tests
+    ran = {each for each in upstream if ours[each].get("materialized") != "ephemeral"}
+    return ran | tests
 
 
 def node_name(nodes: Mapping[str, Mapping[str, Any]], unique_id: str) -> str:

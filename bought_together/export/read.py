@@ -1,5 +1,6 @@
 """Read the export of the published build."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -27,6 +28,23 @@ COLUMNS = [
     "recommended_category_code",
     "copurchase_count",
 ]
+SOURCE = "recommendation_source"
+KEY = ["product_id", "recommendation_rank"]
+EVIDENCE = pa.schema(
+    [("confidence", pa.float64()), ("lift", pa.float64()), ("evidence", pa.string())]
+)
+# What an answer says of a recommendation, and the column that it comes from.
+FIELDS = {
+    "rank": "recommendation_rank",
+    "product_id": "recommended_product_id",
+    "product_name": "recommended_product_name",
+    "category_code": "recommended_category_code",
+    "copurchase_count": "copurchase_count",
+    "recommendation_source": SOURCE,
+    "confidence": "confidence",
+    "lift": "lift",
+    "evidence": "evidence",
+}
 PRODUCT_COLUMNS = ["product_id", "product_name", "category_code"]
 
 RecommendationRow = dict[str, Any]
@@ -36,10 +54,10 @@ RecommendationRow = dict[str, Any]
 class Export:
     """One published build.
 
-    `table` has the columns of product_recommendations. `products` has product_id, product_name and
-    category_code (null for unlisted products) of the mart products. `version` is the build's id,
-    `run` the run of the lake that it read, and `built_at` its start (UTC). `newest_ordered_at` is
-    the newest date of its line items, None for data without dates.
+    `table` has the columns of product_recommendations and EVIDENCE. `products` has product_id,
+    product_name and category_code (null for unlisted products) of the mart products. `version` is
+    the build's id, `run` the run of the lake that it read, and `built_at` its start (UTC).
+    `newest_ordered_at` is the newest date of its line items, None for data without dates.
     """
 
     table: pa.Table
@@ -76,13 +94,33 @@ def read_build(lake_path: str, build: str) -> Export:
 def read_tables(lake_path: str, manifest: dict[str, Any], product_ids: tuple[str, ...]) -> Export:
     folder = build_path(lake_path, manifest["build"])
     return Export(
-        read_parquet(f"{folder}/product_recommendations.parquet", COLUMNS, product_ids),
+        read_recommendations(folder, product_ids),
         read_parquet(f"{folder}/products.parquet", PRODUCT_COLUMNS, product_ids),
         manifest["build"],
         manifest["run"],
         datetime.fromisoformat(manifest["built_at"]).astimezone(UTC),
         moment(manifest.get("newest_ordered_at")),
     )
+
+
+def read_recommendations(folder: str, product_ids: tuple[str, ...]) -> pa.Table:
+    """Return a build's recommendations in order, each with its evidence; raises CannotRun.
+
+    A build of a program that knew no evidence has none, and all its rows come from pairs.
+    """
+    path = f"{folder}/product_recommendations.parquet"
+    table = in_order(read_parquet(path, COLUMNS, product_ids, optional=[SOURCE]))
+    if SOURCE not in table.column_names:
+        table = table.append_column(SOURCE, pa.repeat("copurchase", len(table)))
+        evidence = pa.table([pa.nulls(len(table), field.type) for field in EVIDENCE], EVIDENCE)
+    else:
+        path = f"{folder}/recommendation_evidence.parquet"
+        evidence = in_order(read_parquet(path, [*KEY, *EVIDENCE.names], product_ids))
+        if not evidence.select(KEY).equals(table.select(KEY)):
+            raise CannotRun(f"cannot read {path}: it has other rows than the recommendations")
+    for name in EVIDENCE.names:
+        table = table.append_column(name, evidence[name])
+    return table
 
 
 def moment(text: str | None) -> datetime | None:
@@ -129,7 +167,7 @@ def read_published(lake_path: str) -> dict[str, Any]:
 
 def in_order(table: pa.Table) -> pa.Table:
     """Return the rows sorted by product and rank, which is the order that `dbt build` writes."""
-    keys = [(column, "ascending") for column in ("product_id", "recommendation_rank")]
+    keys = [(column, "ascending") for column in KEY]
     order = pc.sort_indices(table, keys)
     is_in_order = order.equals(pa.array(np.arange(len(order)), order.type))
     return table if is_in_order else table.take(order)
@@ -149,16 +187,23 @@ def answer(
     }
 
 
-def read_parquet(path: str, columns: list[str], product_ids: tuple[str, ...] = ()) -> pa.Table:
+def read_parquet(
+    path: str,
+    columns: list[str],
+    product_ids: tuple[str, ...] = (),
+    optional: Collection[str] = (),
+) -> pa.Table:
     """Return some columns of a Parquet file, or with `product_ids` only the rows of these products.
 
-    Raises CannotRun when it cannot be read. The plain reader reads it in this thread. pyarrow's
-    data sets can filter, but start threads: those hang on some damaged files, and a thread that
-    starts while the program ends would crash it.
+    `optional` columns are returned where the file has them. Raises CannotRun when it cannot be
+    read. The plain reader reads it in this thread. pyarrow's data sets can filter, but start
+    threads: those hang on some damaged files, and a thread that starts while the program ends would
+    crash it.
     """
     try:
         fs, name = locate(path)
         file = pq.ParquetFile(BytesIO(fs.cat_file(name)), pre_buffer=False)
+        columns = columns + [name for name in optional if name in file.schema_arrow.names]
         table = file.read(columns, use_threads=False).select(columns)
         table.validate(full=True)  # checks every value, so damaged text is found here
     except storage_errors(ValueError, KeyError, pa.ArrowException) as error:

@@ -25,6 +25,16 @@ class Recommendation(BaseModel):
     product_name: str
     category_code: str
     copurchase_count: int = Field(description="Number of baskets with both products.")
+    recommendation_source: str = Field(
+        description="copurchase, pinned (by a merchandiser), category or bestseller (where short)."
+    )
+    confidence: float | None = Field(
+        description="Share of the product's baskets with both; null for one never bought."
+    )
+    lift: float | None = Field(description="How many times more often than by chance.")
+    evidence: str | None = Field(
+        description="How far to trust it: one basket, weak or clear; null unless from co-purchases."
+    )
 
 
 class Recommendations(BaseModel):

@@ -26,6 +26,14 @@ MAX_HOME = 12
 MAX_RESULTS = 50
 MAX_QUERY = 200  # characters; the rest of a query is ignored
 DOCS_ASSETS = frozenset({"swagger-ui-bundle.js", "swagger-ui.css"})
+LESS_THAN_ONE = "less than 1\N{NO-BREAK SPACE}%"
+REMARKS = {
+    "pinned": "chosen by the shop",
+    "category": "bought with products of this category",
+    "bestseller": "best seller",
+    "one basket": "one basket only",
+    "weak": "may be chance",
+}
 CACHE_PAGES = {"Cache-Control": "no-cache"}
 CACHE_ASSETS = {"Cache-Control": "public, max-age=3600"}
 
@@ -81,6 +89,17 @@ def in_words(moment: datetime) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
+def percent(share: float) -> str:
+    """Return a share in whole percent, with a space that does not break."""
+    return f"{share * 100:.0f}\N{NO-BREAK SPACE}%" if share >= 0.01 else LESS_THAN_ONE
+
+
+def remark(recommendation: dict[str, Any]) -> str:
+    """Return why a recommendation is there, or how little speaks for it; empty for a clear one."""
+    source, evidence = recommendation["recommendation_source"], recommendation["evidence"]
+    return REMARKS.get(source) or REMARKS.get(evidence, "")
+
+
 templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -88,7 +107,9 @@ templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-templates.filters |= {"name_of": name_of, "address_of": address_of, "in_words": in_words}
+templates.filters |= {
+    each.__name__: each for each in (name_of, address_of, in_words, percent, remark)
+}
 templates.globals |= {"MAX_QUERY": MAX_QUERY}
 
 

@@ -3,6 +3,7 @@
     published.json                                      the current build's manifest; moves last
     published/<build>/product_recommendations.parquet
     published/<build>/products.parquet
+    published/<build>/recommendation_evidence.parquet
     published/<build>/run_results.json                  the models and tests that ran in this build
     published/<build>/state/                            what it counted (pairs/state.py)
     published/<build>/manifest.json                     written when the files above are complete

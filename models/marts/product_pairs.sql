@@ -22,6 +22,13 @@ directed as (
 
 ),
 
+baskets as (
+
+    select basket_count as total_basket_count
+    from {{ ref('int_data_measured') }}
+
+),
+
 named as (
 
     select
@@ -32,13 +39,33 @@ named as (
         other_product.category_code as other_category_code,
         directed.copurchase_count,
         product.basket_count,
-        other_product.basket_count as other_basket_count
+        other_product.basket_count as other_basket_count,
+        baskets.total_basket_count
     from directed
     inner join products as product
         on directed.product_number = product.product_number
     inner join products as other_product
         on directed.other_product_number = other_product.product_number
+    cross join baskets
+
+),
+
+measured as (
+
+    select
+        product_id,
+        product_name,
+        other_product_id,
+        other_product_name,
+        other_category_code,
+        copurchase_count,
+        basket_count,
+        other_basket_count,
+        total_basket_count,
+        {{ evidence_measures('other_basket_count') }},
+        {{ evidence_class() }} as evidence
+    from named
 
 )
 
-select * from named
+select * from measured

@@ -1,14 +1,35 @@
 -- depends_on: {{ ref('int_data_measured') }}: refused data do not replace this table.
 with
 
-product_pairs as (
+found as (
 
     select
         product_id,
         recommended_product_id,
         recommended_basket_count,
         copurchase_count
-    from {{ ref('int_product_pairs_shortlisted') }}
+    from {{ ref('int_recommendations_found') }}
+
+),
+
+filled as (
+
+    select
+        product_id,
+        recommended_product_id,
+        recommendation_source,
+        fill_rank
+    from {{ ref('int_recommendations_filled') }}
+
+),
+
+pinned as (
+
+    select
+        product_id,
+        recommended_product_id,
+        pin_position
+    from {{ ref('int_recommendations_pinned') }}
 
 ),
 
@@ -22,21 +43,134 @@ catalogue as (
 
 ),
 
+unpinned as (
+
+    select
+        found.product_id,
+        found.recommended_product_id,
+        found.recommended_basket_count,
+        found.copurchase_count,
+        'copurchase' as recommendation_source,
+        0 as fill_rank
+    from found
+    anti join pinned
+        on
+            found.product_id = pinned.product_id
+            and found.recommended_product_id = pinned.recommended_product_id
+
+    union all
+
+    select
+        product_id,
+        recommended_product_id,
+        null as recommended_basket_count,
+        null as copurchase_count,
+        recommendation_source,
+        fill_rank
+    from filled
+
+),
+
+-- A pin's place is that of the unpinned product which it stands before.
+placed as (
+
+    select
+        product_id,
+        recommended_product_id,
+        copurchase_count,
+        recommendation_source,
+        null as pin_position,
+        row_number() over (
+            partition by product_id
+            order by
+                fill_rank asc,
+                copurchase_count desc,
+                recommended_basket_count desc,
+                recommended_product_id asc
+        ) as place
+    from unpinned
+    qualify place <= {{ var('recommendations_per_product') }}
+
+    union all
+
+    select
+        product_id,
+        recommended_product_id,
+        null as copurchase_count,
+        'pinned' as recommendation_source,
+        pin_position,
+        pin_position + 1
+        - row_number() over (partition by product_id order by pin_position) as place
+    from pinned
+
+),
+
 ranked as (
 
     select
         product_id,
         recommended_product_id,
         copurchase_count,
+        recommendation_source,
         row_number() over (
             partition by product_id
             order by
-                copurchase_count desc,
-                recommended_basket_count desc,
-                recommended_product_id asc
+                place asc,
+                pin_position asc nulls last
         ) as recommendation_rank
-    from product_pairs
+    from placed
     qualify recommendation_rank <= {{ var('recommendations_per_product') }}
+
+),
+
+added as (
+
+    select
+        product_id,
+        recommended_product_id
+    from filled
+
+    union all
+
+    select
+        product_id,
+        recommended_product_id
+    from pinned
+
+),
+
+added_numbers as (
+
+    select
+        added.product_id,
+        added.recommended_product_id,
+        product.product_number,
+        recommended_product.product_number as recommended_product_number
+    from added
+    inner join {{ ref('int_products_keyed') }} as product
+        on added.product_id = product.product_id
+    inner join {{ ref('int_products_keyed') }} as recommended_product
+        on added.recommended_product_id = recommended_product.product_id
+
+),
+
+directed as not materialized (
+
+    {{ directed_pairs(ref('int_product_pairs_counted')) }}
+
+),
+
+added_counts as (
+
+    select
+        added_numbers.product_id,
+        added_numbers.recommended_product_id,
+        directed.copurchase_count
+    from directed
+    inner join added_numbers
+        on
+            directed.product_number = added_numbers.product_number
+            and directed.other_product_number = added_numbers.recommended_product_number
 
 ),
 
@@ -48,10 +182,15 @@ named as (
         ranked.recommended_product_id,
         catalogue.product_name as recommended_product_name,
         catalogue.category_code as recommended_category_code,
-        ranked.copurchase_count
+        coalesce(ranked.copurchase_count, added_counts.copurchase_count, 0) as copurchase_count,
+        ranked.recommendation_source
     from ranked
     inner join catalogue
         on ranked.recommended_product_id = catalogue.product_id
+    left join added_counts
+        on
+            ranked.product_id = added_counts.product_id
+            and ranked.recommended_product_id = added_counts.recommended_product_id
 
 )
 

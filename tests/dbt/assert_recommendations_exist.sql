@@ -1,12 +1,12 @@
--- The shortlist is empty when the table would be; a failure here keeps the old table in place.
+-- Before the table is made: a failure here keeps the old one in place.
 with
 
-shortlisted as (
+found as (
 
     select count(*) as recommendation_count
-    from {{ ref('int_product_pairs_shortlisted') }}
+    from {{ ref('int_recommendations_found') }}
 
 )
 
-select * from shortlisted
+select * from found
 where recommendation_count = {{ '-1' if flags.EMPTY else '0' }} -- with --empty there are no rows

@@ -35,6 +35,33 @@ directed as (
 
 ),
 
+-- Merchandisers have taken these pairs off the list, or moved them.
+steered as (
+
+    select
+        product_id,
+        recommended_product_id
+    from {{ ref('int_recommendations_blocked') }}
+
+    union
+
+    select
+        product_id,
+        recommended_product_id
+    from {{ ref('int_recommendations_pinned') }}
+
+),
+
+pins as (
+
+    select
+        product_id,
+        count(*) as pin_count
+    from {{ ref('int_recommendations_pinned') }}
+    group by product_id
+
+),
+
 expected as (
 
     select
@@ -53,8 +80,18 @@ expected as (
         on directed.product_number = sampled_products.product_number
     inner join products as other_product
         on directed.other_product_number = other_product.product_number
-    where other_product.is_in_catalogue
-    qualify recommendation_rank <= {{ var('recommendations_per_product') }}
+    anti join steered
+        on
+            sampled_products.product_id = steered.product_id
+            and other_product.product_id = steered.recommended_product_id
+    left join pins
+        on sampled_products.product_id = pins.product_id
+    where
+        other_product.is_in_catalogue
+        and directed.copurchase_count >= {{ var('min_copurchase_count') }}
+    qualify
+        recommendation_rank
+        <= {{ var('recommendations_per_product') }} - coalesce(pins.pin_count, 0)
 
 ),
 
@@ -64,10 +101,14 @@ found as (
         recommendations.product_id,
         recommendations.recommended_product_id,
         recommendations.copurchase_count,
-        recommendations.recommendation_rank
+        row_number() over (
+            partition by recommendations.product_id
+            order by recommendations.recommendation_rank
+        ) as recommendation_rank
     from {{ ref('product_recommendations') }} as recommendations
     semi join sampled_products
         on recommendations.product_id = sampled_products.product_id
+    where recommendations.recommendation_source = 'copurchase'
 
 )
 

@@ -13,6 +13,7 @@ from tests.support import ROOT
 from tests.support.oracle import count, read_baskets, read_catalogue, recommend
 from tests.support.real_data import real
 from tests.support.shop import Shop
+from tests.support.worlds import Lines, small_world
 
 WORLDS = 200
 ENGINES = ["duckdb", "dask"]
@@ -30,6 +31,8 @@ def assert_same(shop: Shop, expected: set[tuple[object, ...]]) -> None:
     assert len(rows) == len(set(rows))
     assert expected - set(rows) == set()
     assert set(rows) - expected == set()
+    sources = "select distinct recommendation_source from product_recommendations"
+    assert shop.query(sources) == [("copurchase",)]
 
 
 def test_sample(shop: Shop) -> None:
@@ -104,7 +107,10 @@ def test_pairs_of_small_worlds(worlds: Shop) -> None:
         for (left, right), together in pairs.items()
         for product, other in ((left, right), (right, left))
     }
-    rows = worlds.query("select * exclude (other_category_code) from product_pairs")
+    rows = worlds.query(
+        "select product_id, product_name, other_product_id, other_product_name, copurchase_count,"
+        " basket_count, other_basket_count from product_pairs"
+    )
     assert len(rows) == len(expected)
     assert set(rows) == expected
 
@@ -147,9 +153,6 @@ def read_lines(path: Path) -> list[bytes]:
         return file.readlines()
 
 
-Lines = list[dict[str, object]]
-
-
 def shuffled(records: list[Lines], chance: random.Random) -> list[Lines]:
     return [chance.sample(lines, len(lines)) for lines in chance.sample(records, len(records))]
 
@@ -160,25 +163,6 @@ VARIANTS: dict[str, Callable[[list[Lines], random.Random], list[Lines]]] = {
     "lines repeated": lambda records, chance: [lines * chance.randint(1, 3) for lines in records],
     "twice": lambda records, chance: records * 2,
 }
-
-
-def small_world(seed: int) -> tuple[list[Lines], list[str]]:
-    """Return a small shop, its ids starting with its number: records' lines, listed products.
-
-    Few products and many baskets make ties frequent; some products are not in the list, some
-    lines repeat, are returns, or do not say how many.
-    """
-    chance = random.Random(seed)
-    names = ["a", "B", "é", "0", "01", "z z", "€", "b", "'", "😀"]
-    ids = [f"{seed:03}:{name}" for name in chance.sample(names, chance.randint(1, len(names)))]
-    records = [
-        [
-            {"item": chance.choice(ids), "quantity": chance.choice([1, 1, 1, 2.5, None, 0, -1])}
-            for _ in range(chance.randint(0, 9))
-        ]
-        for _ in range(chance.randint(1, 12))
-    ]
-    return records, [product for product in ids if chance.random() < 0.8]
 
 
 @pytest.fixture(scope="module", params=ENGINES)

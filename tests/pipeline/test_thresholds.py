@@ -80,7 +80,7 @@ def test_the_gate_refuses_what_is_beyond_its_thresholds(
 
 @pytest.mark.parametrize(("rows", "found"), [(0, 1), (1, 0)])
 def test_an_empty_table_fails(rows: int, found: int) -> None:
-    tables = {"int_product_pairs_shortlisted": f"select * from range({rows})"}
+    tables = {"int_recommendations_found": f"select * from range({rows})"}
     assert failures("assert_recommendations_exist", tables) == found
 
 

@@ -87,6 +87,9 @@ class Page(HTMLParser):
         }
 
 
+SHARE = ["in", "50", "%", "of", "the", "baskets", "with", "Tea"]
+
+
 @dataclass
 class Site:
     """A lake and the pages made of it."""
@@ -94,6 +97,7 @@ class Site:
     shop: Shop
     products: list[tuple[str, str, str]] = field(default_factory=list)
     rows: list[tuple[Any, ...]] = field(default_factory=list)
+    evidence: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     def add(self, product_id: str, name: str = "", category: str = "") -> None:
         self.products.append((product_id, category, name))
@@ -108,7 +112,7 @@ class Site:
 
     def open(self) -> TestClient:
         """Write the lake, and return a client of the service that has loaded it."""
-        write_export(self.shop, self.rows, self.products)
+        write_export(self.shop, self.rows, self.products, evidence=self.evidence)
         backend = LakeBackend(str(self.shop.lake))
         asyncio.run(backend.refresh())
         return TestClient(create_app(backend))
@@ -179,11 +183,36 @@ def test_a_product_page_shows_rank_name_category_and_baskets_with_both(site):
     page = read(site.open(), "/product?id=1")
     assert page.texts("h2") == ["Frequently bought together"]
     assert [text.split() for text in page.texts("li")] == [
-        ["1", "Milk", "2", "DAIRY", "3,000", "baskets"],
-        ["2", "Sugar", "3", "PANTRY", "750", "baskets"],
+        ["1", "Milk", "2", "DAIRY", "3,000", "baskets", *SHARE],
+        ["2", "Sugar", "3", "PANTRY", "750", "baskets", *SHARE],
     ]
     parts = [found for _, found, _ in page.elements if found.get("class") == "part"]
     assert [part["width"] for part in parts] == ["100.00%", "25.00%"]
+
+
+REMARKS = [
+    ("copurchase", (0.118, 3.0, "clear"), "1 basket in 12 % of the baskets with Tea"),
+    ("copurchase", (0.004, 3.0, "clear"), "1 basket in less than 1 % of the baskets with Tea"),
+    (
+        "copurchase",
+        (0.5, 1.0, "one basket"),
+        "1 basket in 50 % of the baskets with Tea one basket only",
+    ),
+    ("copurchase", (0.5, 1.0, "weak"), "1 basket in 50 % of the baskets with Tea may be chance"),
+    ("pinned", (0.5, 1.0, None), "1 basket in 50 % of the baskets with Tea chosen by the shop"),
+    ("category", (0.0, 0.0, None), "bought with products of this category"),
+    ("bestseller", (None, None, None), "best seller"),
+]
+
+
+@pytest.mark.parametrize(("source", "evidence", "told"), REMARKS)
+def test_a_recommendation_says_what_speaks_for_it(site, source, evidence, told):
+    site.add("1", "Tea")
+    site.add("2", "Milk")
+    site.rows = [("1", 1, "2", "Milk", "", int(evidence[0] not in (0, None)), source)]
+    site.evidence = {("1", 1): evidence}
+    (text,) = read(site.open(), "/product?id=1").texts("li")
+    assert " ".join(text.split()) == f"1 Milk 2 {told}"
 
 
 def test_a_product_without_a_name_goes_by_its_id(site):

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from bought_together.storage.lake import RUNS_KEPT
 from scripts.recommend import main
 from tests.support import ROOT
-from tests.support.exports import write_export
+from tests.support.exports import CLEAR_PAIR, write_export
 from tests.support.shop import Shop
 
 ROWS = [
@@ -48,12 +48,12 @@ def recommend(shop: Shop, *arguments: str, **settings: object) -> Any:
 
 
 def look_up(shop: Shop, *product_ids: str) -> dict[str, list[Any]]:
-    """Return what `--json` answers for each product: its recommendations' values, best first."""
+    """Return what `--json` answers for each product: its rows up to the count, best first."""
     finished = recommend(shop, "--json", "--", *product_ids)
     assert finished.exit_code == 0, finished.output
     answers = [json.loads(line) for line in finished.stdout.splitlines()]
     return {
-        answer["product_id"]: [list(row.values()) for row in answer["recommendations"]]
+        answer["product_id"]: [list(row.values())[:5] for row in answer["recommendations"]]
         for answer in answers
     }
 
@@ -90,6 +90,7 @@ def test_json_has_one_object_a_line_with_the_columns_of_the_table(shop):
             "product_name": "Tea, black",
             "category_code": "T",
             "copurchase_count": 40,
+            **CLEAR_PAIR,
         },
         {
             "rank": 2,
@@ -97,6 +98,7 @@ def test_json_has_one_object_a_line_with_the_columns_of_the_table(shop):
             "product_name": "Crème brûlée",
             "category_code": "",
             "copurchase_count": 7,
+            **CLEAR_PAIR,
         },
     ]
 
@@ -105,8 +107,48 @@ def test_table_shows_rank_id_name_category_and_count(shop):
     finished = shop.run("recommend", "011")
     assert (finished.returncode, finished.stderr) == (0, "")
     words = [line.split() for line in finished.stdout.splitlines()]
-    assert ["1", "0012", "Tea,", "black", "T", "40"] in words
-    assert ["2", "12", "Crème", "brûlée", "7"] in words
+    assert ["1", "0012", "Tea,", "black", "T", "40", "50.0%"] in words
+    assert ["2", "12", "Crème", "brûlée", "7", "50.0%"] in words
+
+
+NOTES = [
+    ("copurchase", (0.125, 3.0, "clear"), "12.5%"),
+    ("copurchase", (0.0004, 0.5, "weak"), "0.0% weak"),
+    ("copurchase", (1.0, 9.0, "one basket"), "100.0% one basket"),
+    ("pinned", (0.0, 0.0, None), "0.0% pinned"),
+    ("category", (0.0, 0.0, None), "0.0% category"),
+    ("bestseller", (None, None, None), "bestseller"),
+]
+
+
+@pytest.mark.parametrize(("source", "evidence", "told"), NOTES)
+def test_a_row_that_is_not_clear_has_a_note(shop, source, evidence, told):
+    rows = [("011", 1, "0012", "Tea", "T", 3, source)]
+    write_export(shop, rows, LISTED, evidence={("011", 1): evidence})
+    assert f"1 0012 Tea T 3 {told}\n" in " ".join(recommend(shop, "011").stdout.split()) + "\n"
+    (found,) = json.loads(recommend(shop, "--json", "011").stdout)["recommendations"]
+    names = ("recommendation_source", "confidence", "lift", "evidence")
+    assert tuple(found[name] for name in names) == (source, *evidence)
+
+
+def test_a_build_from_before_there_was_evidence_is_answered_without(shop):
+    table = pq.read_table(shop.export).drop_columns(["recommendation_source"])
+    pq.write_table(table, shop.export)
+    (shop.published / "recommendation_evidence.parquet").unlink()
+    (found, _) = json.loads(recommend(shop, "--json", "011").stdout)["recommendations"]
+    nothing = {"confidence": None, "lift": None, "evidence": None}
+    assert found.items() >= (nothing | {"recommendation_source": "copurchase"}).items()
+    assert "Tea, black" in recommend(shop, "011").stdout
+
+
+@pytest.mark.parametrize("damage", ["gone", "other rows"])
+def test_evidence_of_other_rows_is_one_line(shop, damage):
+    path = shop.published / "recommendation_evidence.parquet"
+    if damage == "gone":
+        path.unlink()
+    else:
+        pq.write_table(pq.read_table(path).slice(1), path)
+    assert_cannot_run(recommend(shop, "011"), path)
 
 
 def test_ids_stay_text(shop):

@@ -26,7 +26,7 @@ from bought_together.service.catalogue import Catalogue
 from bought_together.service.refreshing import refresh
 from bought_together.service.security_headers import SECURITY_HEADERS
 from tests.support import ROOT
-from tests.support.exports import LISTED, ROWS, write_damaged_export, write_export
+from tests.support.exports import CLEAR_PAIR, LISTED, ROWS, write_damaged_export, write_export
 from tests.support.service import path_of, serving
 from tests.support.shop import Shop
 
@@ -53,6 +53,7 @@ def test_answer_has_the_fields_of_the_lookup(client):
                 "product_name": "Tea, black",
                 "category_code": "T",
                 "copurchase_count": 40,
+                **CLEAR_PAIR,
             },
             {
                 "rank": 2,
@@ -60,6 +61,7 @@ def test_answer_has_the_fields_of_the_lookup(client):
                 "product_name": "Crème brûlée",
                 "category_code": "",
                 "copurchase_count": 7,
+                **CLEAR_PAIR,
             },
         ],
     }
@@ -79,7 +81,7 @@ def test_every_kind_of_product_is_answered(client, product_id, name, count):
 
 def test_limit_cuts_the_list(client):
     assert ranked(client.get(path_of("011"), params={"limit": 1}).json()) == [
-        [1, "0012", "Tea, black", "T", 40]
+        [1, "0012", "Tea, black", "T", 40, *CLEAR_PAIR.values()]
     ]
     assert client.get(path_of("011"), params={"limit": 1000}).json() == (
         client.get(path_of("011")).json()
@@ -352,7 +354,9 @@ def test_a_new_build_is_taken_up_whole(shop, client):
     assert client.get("/readyz").json()["version"] == before.name
     assert asyncio.run(refresh(backend, None)) is None
     assert client.get("/readyz").json()["version"] == backend.current.name != before.name
-    assert ranked(client.get(path_of("011")).json()) == [[1, "12", "New", "N", 1]]
+    assert ranked(client.get(path_of("011")).json()) == [
+        [1, "12", "New", "N", 1, *CLEAR_PAIR.values()]
+    ]
 
 
 def test_an_unchanged_export_is_not_read_again(shop, client):

@@ -19,6 +19,16 @@ EXPORT = pa.schema(
         ("recommended_product_name", pa.string()),
         ("recommended_category_code", pa.string()),
         ("copurchase_count", pa.int64()),
+        ("recommendation_source", pa.string()),
+    ]
+)
+EVIDENCE = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("recommendation_rank", pa.int32()),
+        ("confidence", pa.float64()),
+        ("lift", pa.float64()),
+        ("evidence", pa.string()),
     ]
 )
 PRODUCTS = pa.schema(
@@ -31,7 +41,12 @@ PRODUCTS = pa.schema(
     ]
 )
 
-
+# Confidence, lift and class; and what an answer says of a row with them.
+CLEAR = (0.5, 2.25, "clear")
+CLEAR_PAIR = {
+    "recommendation_source": "copurchase",
+    **dict(zip(EVIDENCE.names[2:], CLEAR, strict=True)),
+}
 ROWS = [
     ("011", 1, "0012", "Tea, black", "T", 40),
     ("011", 2, "12", "Crème brûlée", "", 7),
@@ -58,17 +73,22 @@ def write_build(
     listed: list[tuple[str, str, str]],
     build: int = 1,
     newest: str | None = None,
+    evidence: dict[tuple[str, int], tuple[float | None, float | None, str | None]] | None = None,
     **options: Any,
 ) -> Path:
     """Publish rows of EXPORT and a product list (id, category code, name); returns the folder.
 
-    Builds are a day apart; `newest` is the newest date of the data. `options` go to the writer of
-    the recommendations.
+    A row without a source is from co-purchases, and CLEAR but for what `evidence` says of its
+    product and rank. Builds are a day apart; `newest` is the newest date of the data. `options` go
+    to the writer of the recommendations.
     """
     name = f"202601{build:02d}T030000Z-{build:08x}"
     folder = lake / "published" / name
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(as_table(rows, EXPORT), folder / "product_recommendations.parquet", **options)
+    whole = [(*row, "copurchase")[: len(EXPORT)] for row in rows]
+    pq.write_table(as_table(whole, EXPORT), folder / "product_recommendations.parquet", **options)
+    measures = [(*row[:2], *(evidence or {}).get(row[:2], CLEAR)) for row in rows]
+    pq.write_table(as_table(measures, EVIDENCE), folder / "recommendation_evidence.parquet")
     sold = {row[0] for row in rows}
     products = [
         (product_id, product_name, category, int(product_id in sold), True)

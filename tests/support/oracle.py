@@ -4,11 +4,46 @@ import gzip
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 Row = tuple[str, int, str, str, str, int]
+
+
+@dataclass
+class Steering:
+    """What merchandisers have set, by default nothing. Days are inclusive, None is open.
+
+    `blocks` are (product or None for all, recommended, first day, last day, reason), and `pins`
+    (product, recommended, position, first day, last day, reason).
+    """
+
+    as_of: date = date(2026, 6, 15)
+    least: int = 1
+    fill: bool = False
+    blocks: list[tuple[Any, ...]] = field(default_factory=list)
+    pins: list[tuple[Any, ...]] = field(default_factory=list)
+    excluded: set[str] = field(default_factory=set)
+
+    def is_on(self, first: date | None, last: date | None) -> bool:
+        return (first or date.min) <= self.as_of <= (last or date.max)
+
+    def blocked_of(self, product: str) -> set[str]:
+        return {
+            other
+            for of, other, first, last, _ in self.blocks
+            if self.is_on(first, last) and of in (product, None)
+        }
+
+    def pins_of(self, product: str) -> dict[int, str]:
+        return {
+            position: other
+            for of, other, position, first, last, _ in self.pins
+            if self.is_on(first, last) and of == product
+        }
 
 
 def read_baskets(path: Path) -> Iterator[set[str]]:
@@ -60,3 +95,51 @@ def recommend(
         for product, ranked in partners.items()
         for rank, (negative, _, other) in enumerate(sorted(ranked)[:wanted], start=1)
     }
+
+
+def steer(
+    baskets: Iterable[set[str]],
+    catalogue: dict[str, list[str]],
+    steering: Steering,
+    wanted: int = 5,
+) -> set[tuple[Any, ...]]:
+    """Return the rows that `product_recommendations` must hold, with their source."""
+    pairs, singles = count(baskets, steering.excluded)
+    together: dict[str, Counter[str]] = defaultdict(Counter)
+    of_category: dict[str, Counter[str]] = defaultdict(Counter)
+    for (left, right), baskets_with_both in pairs.items():
+        for product, other in ((left, right), (right, left)):
+            together[product][other] = baskets_with_both
+            if category := catalogue.get(product, [""])[0]:
+                of_category[category][other] += baskets_with_both
+
+    def best_first(counts: Counter[str]) -> list[str]:
+        listed = [other for other in counts if other in catalogue]
+        return sorted(listed, key=lambda other: (-counts[other], -singles[other], other))
+
+    rows = set()
+    best_sellers = best_first(singles)
+    for product in (catalogue.keys() | singles.keys()) - steering.excluded:
+        counts, pins = together[product], steering.pins_of(product)
+        unwanted = {product, *pins.values(), *steering.blocked_of(product)}
+        found = Counter({o: n for o, n in counts.items() if n >= steering.least})
+        offers = [("copurchase", best_first(found))]
+        if steering.fill:
+            category = catalogue.get(product, [""])[0]
+            offers += [("category", best_first(of_category[category] if category else Counter()))]
+            offers += [("bestseller", best_sellers)]
+        chosen: dict[str, str] = {}
+        for source, others in offers:
+            for other in others:
+                if other not in unwanted and len(chosen) + len(pins) < wanted:
+                    chosen.setdefault(other, source)
+        unpinned = iter(chosen.items())
+        listed = [
+            (pins[place], "pinned") if place in pins else next(unpinned, None)
+            for place in range(1, wanted + 1)
+        ]
+        rows |= {
+            (product, rank, other, *catalogue[other][::-1], counts[other], source)
+            for rank, (other, source) in enumerate(filter(None, listed), start=1)
+        }
+    return rows

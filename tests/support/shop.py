@@ -35,6 +35,9 @@ SETTINGS = (
     "MIN_BASKETS_SHARE",
     "ALLOW_OLDER_DATA",
     "MAX_BASKET_PRODUCTS",
+    "MIN_COPURCHASE_COUNT",
+    "FILL_SHORT_LISTS",
+    "AS_OF",
     "REDIS_URL",
     "REDIS_PREFIX",
     "BUILD",
@@ -203,9 +206,9 @@ class Shop:
         return read_parts(sorted((self.run_folder / pointer["folder"] / name).glob("*.parquet")))
 
     def recommendations(self) -> list[tuple[Any, ...]]:
-        """Return the exported rows, by product and rank."""
-        rows = duckdb.read_parquet(str(self.export))
-        return rows.order("product_id, recommendation_rank").fetchall()
+        """Return the exported rows, by product and rank, without their source."""
+        rows = duckdb.read_parquet(str(self.export)).order("product_id, recommendation_rank")
+        return rows.project("* exclude (recommendation_source)").fetchall()
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.warehouse), read_only=True) as connection:
