@@ -27,7 +27,7 @@ COLUMNS = [
     "recommended_category_code",
     "copurchase_count",
 ]
-PRODUCT_COLUMNS = ["product_id", "product_name", "category_code"]
+PRODUCT_COLUMNS = ["product_id", "product_name", "category_code", "basket_count"]
 
 RecommendationRow = dict[str, Any]
 
@@ -37,9 +37,9 @@ class Export:
     """One published build.
 
     `table` has the columns of product_recommendations. `products` has product_id, product_name and
-    category_code (null for unlisted products) of the mart products. `version` is the build's id,
-    `run` the run of the lake that it read, and `built_at` its start (UTC). `newest_ordered_at` is
-    the newest date of its line items, None for data without dates.
+    category_code (null for unlisted products) and basket_count of the mart products. `version` is
+    the build's id, `run` the run of the lake that it read, and `built_at` its start (UTC).
+    `newest_ordered_at` is the newest date of its line items, None for data without dates.
     """
 
     table: pa.Table

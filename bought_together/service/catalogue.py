@@ -13,7 +13,8 @@ MAX_WORDS = 8
 class Catalogue:
     """The products of one version; `table` has the columns of answers.CATALOGUE.
 
-    `rows` maps a product id to its row of the table, and of the answers of a version in memory.
+    `rows` maps a product id to its row of the table, and of the answers of a version in memory. An
+    earlier release published tables without basket counts: `has_basket_counts` is then false.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -23,12 +24,19 @@ class Catalogue:
         }
         counts = table["largest_count"].to_numpy()
         self.best_first = np.argsort(-counts, kind="stable")
+        self.has_basket_counts = "basket_count" in table.column_names
+        if self.has_basket_counts:
+            self.basket_counts = table["basket_count"].to_numpy()
         ids, names = (self.table[name].combine_chunks() for name in ("product_id", "product_name"))
         self.ids = folded(ids)
         self.names = folded(pc.fill_null(names, ""))
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def basket_count_of(self, product_id: str) -> int:
+        """Return the number of baskets with a product of the catalogue."""
+        return int(self.basket_counts[self.rows[product_id]])
 
     def search(self, query: str, limit: int) -> list[dict[str, Any]]:
         """Return products with every word of the query in their id or name, best first.
@@ -59,8 +67,8 @@ class Catalogue:
                 5,
             )
             rows = rows[np.argsort(tiers.to_numpy(), kind="stable")]
-        found_rows = self.table.take(rows[:limit]).drop_columns(["largest_count"])
-        return found_rows.to_pylist()
+        shown = self.table.select(["product_id", "product_name", "category_code"])
+        return shown.take(rows[:limit]).to_pylist()
 
 
 def folded(texts: pa.Array) -> pa.Array:

@@ -58,24 +58,26 @@ def write_build(
     listed: list[tuple[str, str, str]],
     build: int = 1,
     newest: str | None = None,
+    baskets: dict[str, int] | None = None,
     **options: Any,
 ) -> Path:
     """Publish rows of EXPORT and a product list (id, category code, name); returns the folder.
 
-    Builds are a day apart; `newest` is the newest date of the data. `options` go to the writer of
-    the recommendations.
+    Builds are a day apart; `newest` is the newest date of the data, and `baskets` the basket counts
+    of products, by default 1 for those with rows. `options` go to the writer of the
+    recommendations.
     """
     name = f"202601{build:02d}T030000Z-{build:08x}"
     folder = lake / "published" / name
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(as_table(rows, EXPORT), folder / "product_recommendations.parquet", **options)
-    sold = {row[0] for row in rows}
+    sold = baskets if baskets is not None else {row[0]: 1 for row in rows}
     products = [
-        (product_id, product_name, category, int(product_id in sold), True)
+        (product_id, product_name, category, sold.get(product_id, 0), True)
         for product_id, category, product_name in listed
     ]
-    unlisted = sold - {product_id for product_id, _, _ in listed}
-    products += [(product_id, None, None, 1, False) for product_id in unlisted]
+    unlisted = sold.keys() - {product_id for product_id, _, _ in listed}
+    products += [(product_id, None, None, sold[product_id], False) for product_id in unlisted]
     pq.write_table(as_table(sorted(products), PRODUCTS), folder / "products.parquet")
     manifest = {
         "build": name,
