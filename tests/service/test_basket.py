@@ -6,14 +6,17 @@ The exports are written by hand, so that a test owns every id, name and count in
 import random
 from collections.abc import Iterator
 from fractions import Fraction
+from io import BytesIO
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from bought_together.service.backends import LakeBackend
+from bought_together.export.redis_versions import as_parquet
+from bought_together.service.backends import LakeBackend, RedisBackend
 from tests.support.exports import write_export
-from tests.support.service import serving
+from tests.support.service import KEYS, publish, serving
 from tests.support.shop import Shop
 
 PATH = "/v1/basket"
@@ -184,14 +187,70 @@ def random_baskets(chance: random.Random, baskets: dict[str, int], count: int) -
     return [chance.choices(ids, k=chance.randint(1, 10)) for _ in range(count)]
 
 
-def test_a_thousand_baskets_equal_the_oracle(shop):
+def test_a_thousand_baskets_equal_the_oracle(shop, valkey):
     chance = random.Random(14)
     rows, listed, baskets = random_shop(chance)
     write_export(shop, rows, listed, baskets=baskets)
-    with serving(LakeBackend(str(shop.lake))) as client:
+    publish(shop, valkey)
+    with (
+        serving(LakeBackend(str(shop.lake))) as client,
+        serving(RedisBackend(valkey.url(), KEYS.prefix)) as redis_client,
+    ):
         for asked in random_baskets(chance, baskets, 1_000):
             limit = chance.randint(1, 12)
-            assert found(ask(client, *asked, limit=limit)) == oracle(rows, baskets, asked, limit)
+            answer = ask(client, *asked, limit=limit)
+            assert found(answer) == oracle(rows, baskets, asked, limit)
+            assert ask(redis_client, *asked, limit=limit) == answer
+
+
+@pytest.mark.parametrize(
+    ("asked", "commands"),
+    [(["tea"], {"hget": 1}), (["tea", "milk", "nobody"], {"hmget": 1}), (["nobody"], {})],
+)
+def test_a_basket_is_at_most_one_question_to_redis(shop, valkey, asked, commands):
+    write_export(shop, ROWS, LISTED, baskets=BASKETS)
+    publish(shop, valkey)
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as client:
+        ask(client, *asked)  # opens the connection
+        valkey.client().config_resetstat()
+        ask(client, *asked)
+        counted = valkey.client().info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): each["calls"] for name, each in counted.items()}
+    of_this_test = {"info", "config|resetstat", "hello", "client|setinfo"}
+    assert {name: calls[name] for name in calls.keys() - of_this_test} == commands
+
+
+def test_a_version_without_basket_counts_answers_all_else(shop, valkey):
+    """As an earlier release published it; publishing it again makes it whole."""
+    write_export(shop, ROWS, LISTED, baskets=BASKETS)
+    publish(shop, valkey)
+    client = valkey.client(decode_responses=False)
+    products = KEYS.part(client.get(KEYS.current).decode(), "products")
+    table = pq.read_table(BytesIO(client.get(products))).drop_columns(["basket_count"])
+    client.set(products, as_parquet(table))
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as old:
+        assert len(old.get("/v1/products/milk/recommendations").json()["recommendations"]) == 3
+        assert old.get("/readyz").status_code == 200
+        response = old.get(PATH, params={"product_id": "tea"})
+        assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+        assert "publish it again" in response.json()["detail"]
+    assert "6 products" in publish(shop, valkey)
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as client:
+        assert len(found(ask(client, "tea"))) == 2
+
+
+def test_redis_that_is_away_or_incomplete_is_503(shop, valkey):
+    write_export(shop, ROWS, LISTED, baskets=BASKETS)
+    publish(shop, valkey)
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as client:
+        answers = KEYS.part(valkey.client().get(KEYS.current), "answers")
+        valkey.client().hdel(answers, "milk")
+        response = client.get(PATH, params={"product_id": ["tea", "milk"]})
+        assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+        valkey.stop()
+        response = client.get(PATH, params={"product_id": "tea"})
+        assert response.status_code == 503
+        assert response.json() == {"detail": "Redis is unavailable"}
 
 
 @pytest.mark.parametrize("product_id", ["tea", "a+b c", "%", "é&=", "", "\x00", "🧀", "x" * 9_000])
