@@ -3,6 +3,7 @@
 The exports are written by hand, so that a test owns every id, name and count in them.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,7 +17,8 @@ from starlette.testclient import TestClient
 from bought_together.export.redis_versions import as_parquet
 from bought_together.service.backends import LakeBackend, RedisBackend
 from tests.support.exports import write_export
-from tests.support.service import KEYS, publish, serving
+from tests.support.processes import assert_one_line
+from tests.support.service import KEYS, call, publish, serving
 from tests.support.shop import Shop
 
 PATH = "/v1/basket"
@@ -313,3 +315,34 @@ def test_without_data_a_basket_is_503(shop, more):
         response = client.get(f"{PATH}?product_id=tea{more}")
         assert (response.status_code, response.headers["retry-after"]) == (503, "2")
         assert list(response.json()) == ["detail"]
+
+
+def look_up(shop: Shop, *arguments: str) -> str:
+    finished = call(shop, "recommend", "--basket", *arguments)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    return finished.stdout
+
+
+def test_the_lookup_gives_the_services_answers(shop):
+    chance = random.Random(7)
+    rows, listed, baskets = random_shop(chance)
+    write_export(shop, rows, listed, baskets=baskets)
+    with serving(LakeBackend(str(shop.lake))) as client:
+        for asked in random_baskets(chance, baskets, 30):
+            assert json.loads(look_up(shop, "--json", "--", *asked)) == ask(client, *asked)
+
+
+def test_the_lookup_shows_what_to_add_and_what_is_unknown(shop):
+    write_export(shop, ROWS, LISTED, baskets=BASKETS)
+    text = look_up(shop, "milk", "nobody", "unlisted")
+    assert text.startswith("Not found: nobody.\nAdd to milk, unlisted:\n")
+    words = [line.split() for line in text.splitlines()[5:]]
+    assert words[0] == ["1", "tea", "Tea", "DRINKS", "50.0%", "Milk", "(milk)"]
+    assert words[2] == ["3", "jam", "Jam", "PANTRY", "25.0%", "unlisted"]
+    assert look_up(shop, "nobody") == "Not found: nobody.\nNothing to add.\n"
+    assert look_up(shop, "lonely") == "Nothing to add.\n"
+
+
+def test_the_lookup_of_a_basket_needs_products(shop):
+    write_export(shop, ROWS, LISTED)
+    assert_one_line(call(shop, "recommend", "--basket"), 2, "--basket needs PRODUCT_IDS")
