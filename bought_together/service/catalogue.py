@@ -67,8 +67,12 @@ class Catalogue:
                 5,
             )
             rows = rows[np.argsort(tiers.to_numpy(), kind="stable")]
+        return self.products_at(rows[:limit])
+
+    def products_at(self, rows: Any) -> list[dict[str, Any]]:
+        """Return product_id, product_name and category_code of the products in some rows."""
         shown = self.table.select(["product_id", "product_name", "category_code"])
-        return shown.take(rows[:limit]).to_pylist()
+        return shown.take(pa.array(rows, pa.int64())).to_pylist()
 
 
 def folded(texts: pa.Array) -> pa.Array:
