@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 DEFAULT_LIMIT = 5
@@ -34,6 +35,7 @@ def recommendations_for(
     members: list[dict[str, Any]], basket_count_of: Callable[[str], int], limit: int
 ) -> list[dict[str, Any]]:
     """Return the best products to add to the members, as rows of the table with a reason."""
+    members = sorted(members, key=itemgetter("product_id"))
     # At least 1: a product that was never sold may have a list, whose counts are all 0.
     counts = {
         member["product_id"]: max(1, basket_count_of(member["product_id"])) for member in members
@@ -41,22 +43,23 @@ def recommendations_for(
     # Over a common denominator, confidences are whole numbers, which compare exactly.
     common = math.lcm(*counts.values())
     candidates = []
-    for place, member in enumerate(sorted(members, key=lambda member: member["product_id"])):
+    for place, member in enumerate(members):
         weight = common // counts[member["product_id"]]
         for row in member["recommendations"]:
             product_id, count = row["product_id"], row["copurchase_count"]
             if product_id not in counts:
-                order = (-count * weight, -count, -basket_count_of(product_id), product_id, place)
-                candidates.append((order, member, row))
-    candidates.sort(key=lambda candidate: candidate[0])
+                baskets = basket_count_of(product_id)
+                candidates.append((-count * weight, -count, -baskets, product_id, place, row))
+    candidates.sort()  # never by row: a member recommends a product once
     best: dict[str, dict[str, Any]] = {}
-    for _, member, row in candidates:
-        if len(best) == limit:
-            break
-        if row["product_id"] not in best:
-            best[row["product_id"]] = row | {
+    for _, _, _, product_id, place, row in candidates:
+        if product_id not in best:
+            member = members[place]
+            best[product_id] = row | {
                 "rank": len(best) + 1,
                 "confidence": row["copurchase_count"] / counts[member["product_id"]],
                 "because_of": {name: member[name] for name in ("product_id", "product_name")},
             }
+            if len(best) == limit:
+                break
     return list(best.values())

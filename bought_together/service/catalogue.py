@@ -1,6 +1,7 @@
 """The products of a version, and the search over their ids and names."""
 
 import unicodedata
+from array import array
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Catalogue:
         self.best_first = np.argsort(-counts, kind="stable")
         self.has_basket_counts = "basket_count" in table.column_names
         if self.has_basket_counts:
-            self.basket_counts = table["basket_count"].to_numpy()
+            self.basket_counts = array("q", table["basket_count"].to_numpy().tobytes())
         ids, names = (self.table[name].combine_chunks() for name in ("product_id", "product_name"))
         self.ids = folded(ids)
         self.names = folded(pc.fill_null(names, ""))
@@ -36,7 +37,7 @@ class Catalogue:
 
     def basket_count_of(self, product_id: str) -> int:
         """Return the number of baskets with a product of the catalogue."""
-        return int(self.basket_counts[self.rows[product_id]])
+        return self.basket_counts[self.rows[product_id]]
 
     def search(self, query: str, limit: int) -> list[dict[str, Any]]:
         """Return products with every word of the query in their id or name, best first.
