@@ -29,6 +29,7 @@ MAX_HOME = 12
 MAX_RESULTS = 50
 MAX_QUERY = 200  # characters; the rest of a query is ignored
 DOCS_ASSETS = frozenset({"swagger-ui-bundle.js", "swagger-ui.css"})
+LESS_THAN_ONE = "less than 1\N{NO-BREAK SPACE}%"
 CACHE_PAGES = {"Cache-Control": "no-cache"}
 CACHE_ASSETS = {"Cache-Control": "public, max-age=3600"}
 
@@ -84,9 +85,9 @@ def in_words(moment: datetime) -> str:
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
-def in_percent(share: float) -> str:
-    """Return a share in whole percent."""
-    return "less than 1%" if 0 < share < 0.01 else f"{share:.0%}"
+def percent(share: float) -> str:
+    """Return a share in whole percent, with a space that does not break."""
+    return f"{share * 100:.0f}\N{NO-BREAK SPACE}%" if share >= 0.01 else LESS_THAN_ONE
 
 
 templates = Environment(
@@ -100,7 +101,7 @@ templates.filters |= {
     "name_of": name_of,
     "address_of": address_of,
     "in_words": in_words,
-    "in_percent": in_percent,
+    "percent": percent,
 }
 templates.globals |= {"MAX_QUERY": MAX_QUERY}
 
@@ -156,7 +157,7 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
 async def basket_page(request: Request) -> Response:
     """The basket in the address, and what to add to it; ids that are unknown are named."""
     version = current_version(request)
-    product_ids = list(carried_basket(request).product_ids)
+    product_ids = carried_basket(request).product_ids
     answer = await basket_of(version, product_ids, DEFAULT_LIMIT)
     rows = [version.catalogue.rows[product_id] for product_id in answer["product_ids"]]
     products = version.catalogue.products_at(rows)

@@ -270,8 +270,8 @@ def test_a_product_is_added_from_its_page_and_removed_again(site):
     assert basket.texts("h1") == ["Your basket"]
     assert items(basket) == [
         "Tea 1 Remove Tea",
-        "1 Milk 2 in 75% of the baskets with Tea Add Milk",
-        "2 Sugar 3 in 25% of the baskets with Tea Add Sugar",
+        "1 Milk 2 in 75 % of the baskets with Tea Add Milk",
+        "2 Sugar 3 in 25 % of the baskets with Tea Add Sugar",
     ]
     parts = [found for _, found, _ in basket.elements if found.get("class") == "part"]
     assert [part["width"] for part in parts] == ["75.00%", "25.00%"]
@@ -279,7 +279,7 @@ def test_a_product_is_added_from_its_page_and_removed_again(site):
     assert items(both) == [
         "Tea 1 Remove Tea",
         "Milk 2 Remove Milk",
-        "1 Sugar 3 in 50% of the baskets with Milk Add Sugar",
+        "1 Sugar 3 in 50 % of the baskets with Milk Add Sugar",
     ]
     assert "In your basket" in links(read(client, links(both)["Milk"]))
     milk = read(client, links(both)["Remove Tea"])
@@ -356,7 +356,7 @@ def test_a_basket_holds_a_hundred_products_and_then_takes_no_more(site):
 
 
 @pytest.mark.parametrize(
-    ("count", "told"), [(9, "less than 1%"), (10, "1%"), (124, "12%"), (1_000, "100%")]
+    ("count", "told"), [(9, "less than 1 %"), (10, "1 %"), (124, "12 %"), (1_000, "100 %")]
 )
 def test_shares_are_told_in_whole_percent(site, count, told):
     site.add("1", "Tea")
