@@ -128,18 +128,19 @@ def test_a_product_outside_the_list_counts_and_has_no_name(client):
 
 
 def test_confidences_are_compared_exactly(shop):
-    """As fractions: these two differ by 10**-18, which a float does not hold."""
-    billion = 10**9
+    """As fractions: these differ by 5e-19; as floats they are equal, and the count would decide."""
+    many = 10**9
     rows = [
-        ("first", 1, "a", "A", "", billion - 2),
-        ("second", 1, "b", "B", "", billion - 1),
+        ("first", 1, "a", "A", "", many - 1),
+        ("second", 1, "b", "B", "", 2 * many - 3),
     ]
     listed = [(product_id, "", product_id) for product_id in ("first", "second", "a", "b")]
-    baskets = {"first": billion - 1, "second": billion, "a": 2 * billion, "b": billion}
-    assert (billion - 2) / (billion - 1) == (billion - 1) / billion
+    baskets = {"first": many, "second": 2 * many - 1}
+    assert (many - 1) / many == (2 * many - 3) / (2 * many - 1)
+    assert Fraction(many - 1, many) > Fraction(2 * many - 3, 2 * many - 1)
     write_export(shop, rows, listed, baskets=baskets)
     with serving(LakeBackend(str(shop.lake))) as client:
-        assert [row[0] for row in found(ask(client, "first", "second"))] == ["b", "a"]
+        assert [row[0] for row in found(ask(client, "first", "second"))] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
