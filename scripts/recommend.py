@@ -27,16 +27,25 @@ def ask(reply: Callable[[str], str]) -> None:
 @program
 @click.argument("product_ids", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option(
+    "--basket", "is_basket", is_flag=True, help="Print what to add to all PRODUCT_IDS together."
+)
 @lake_path_option
-def main(product_ids: tuple[str, ...], as_json: bool, lake_path: str) -> None:
+def main(product_ids: tuple[str, ...], as_json: bool, is_basket: bool, lake_path: str) -> None:
     """Print the products most often bought together with PRODUCT_IDS.
 
     Without PRODUCT_IDS the program asks for them, one per line. An unknown product has no
     recommendations, which is no error. Exit status: 0 answered; 2 there is no export to read.
     """
+    from bought_together.export.basket_lookup import basket_text, look_up_basket
     from bought_together.export.lookup import answer_text, names_of, recommendations_of
     from bought_together.export.read import read_export
 
+    if is_basket:
+        if not product_ids:
+            raise click.UsageError("--basket needs PRODUCT_IDS: the products of the basket")
+        click.echo(basket_text(look_up_basket(lake_path, product_ids), as_json))
+        return
     export = read_export(lake_path, product_ids)
     recommendations, names = recommendations_of(export), names_of(export)
 

@@ -1,21 +1,19 @@
--- wrk ... URL -- [SEED FIRST_ID PRODUCTS BEFORE AFTER]: ask BEFORE <id> AFTER for random ids, or,
--- without them, the URL itself. What was counted is printed as one line of JSON.
+-- wrk ... URL -- SEED FIRST_ID PRODUCTS PATH: ask for PATH, each "{id}" of it a random id. What was
+-- counted is printed as one line of JSON.
 
-local first, products, before, after
+local first, products, path
 
 function init(args)
-    if args[1] then
-        math.randomseed(tonumber(args[1]))
-        first, products = tonumber(args[2]), tonumber(args[3])
-        before, after = args[4], args[5]
-    end
+    math.randomseed(tonumber(args[1]))
+    first, products, path = tonumber(args[2]), tonumber(args[3]), args[4]
+end
+
+local function random_id()
+    return string.format("%d", first + math.random(0, products - 1))
 end
 
 function request()
-    if not first then
-        return wrk.format()
-    end
-    return wrk.format(nil, before .. first + math.random(0, products - 1) .. after)
+    return wrk.format(nil, (path:gsub("{id}", random_id)))
 end
 
 function done(summary, latency)

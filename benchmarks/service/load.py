@@ -31,7 +31,7 @@ WARM_UP_SECONDS = 1
 class Contender:
     name: str
     start: Callable[[], AbstractContextManager[Server]]
-    path: str | None = None  # to request; None: the recommendations of random products
+    path: str = wrk.ONE  # to request, of random products
     bare_minimum: str | None = None  # the contender that this one is compared with
     runs: list[Run] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ def prepare(folder: Path, lake: Path, products: int, redis_url: str) -> None:
 
 
 def lineup(folder: Path, lake: Path, redis_url: str) -> list[Contender]:
-    """Return the service in memory and on Redis, and the bare minimum of each."""
+    """Return the service in memory and on Redis, the bare minimum of each, and both on baskets."""
     settings = {"ANSWER": str(folder / "answer"), "REDIS_URL": redis_url}
 
     def bare() -> AbstractContextManager[Server]:
@@ -60,6 +60,8 @@ def lineup(folder: Path, lake: Path, redis_url: str) -> list[Contender]:
         Contender("constant bytes", bare, "/constant"),
         Contender("Redis", lambda: serve(lake, redis_url), bare_minimum="one value from Redis"),
         Contender("one value from Redis", bare, "/redis"),
+        Contender("in memory, baskets", lambda: serve(lake), wrk.BASKET),
+        Contender("Redis, baskets", lambda: serve(lake, redis_url), wrk.BASKET),
     ]
 
 
@@ -67,10 +69,8 @@ def run_once(contender: Contender, seconds: int, products: int) -> Run:
     """Start a contender, ask it for `seconds`, and stop it; raises CannotRun."""
     with contender.start() as server:
         ready_bytes = server.look()
-        url = server.url + (contender.path or "")
-        asked = None if contender.path else products
-        wrk.load(url, WARM_UP_SECONDS, asked)
-        load = wrk.load(url, seconds, asked)
+        wrk.load(server.url, contender.path, WARM_UP_SECONDS, products)
+        load = wrk.load(server.url, contender.path, seconds, products)
         server.look()
     return Run(server.start_seconds, ready_bytes, server.peak_bytes, load)
 
@@ -95,7 +95,7 @@ def measure(folder: Path, rounds: int, seconds: int, products: int) -> list[Cont
 @click.option("--seconds", type=click.IntRange(min=1), default=10, help="Of load, each time.")
 @click.option("--products", type=click.IntRange(min=1_000), default=100_000)
 def main(rounds: int, seconds: int, products: int) -> None:
-    """Ask the service, in memory and on Redis, for random products as fast as it answers.
+    """Ask the service, in memory and on Redis, for random products and baskets, without a pause.
 
     In turn, it asks a bare application for constant bytes and for one value from Redis. At the end,
     it asks the in-memory service while that loads one version after another.

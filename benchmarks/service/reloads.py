@@ -31,7 +31,7 @@ def measure_reloads(lake: Path, seconds: int, products: int) -> Reloads:
     taken, bytes_after = [], []
     with serve(lake) as server:
         ready_bytes = server.look()
-        process = wrk.start(server.url, seconds, products)
+        process = wrk.start(server.url, wrk.ONE, seconds, products)
         try:
             for number, export in cycle(exports.items()):
                 began = time.monotonic()

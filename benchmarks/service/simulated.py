@@ -35,7 +35,7 @@ copy (
         product_id,
         product_name,
         category_code,
-        1::bigint as basket_count,
+        ($count_step * ($version + 1) + product_id::bigint * 7919 % 100000)::bigint as basket_count,
         true as is_in_catalogue
     from products
     order by product_id
@@ -92,7 +92,8 @@ def write_version(lake: Path, products: int, version: int) -> Path:
     counts = {"count_step": COUNT_STEP, "recommendations": RECOMMENDATIONS}
     with duckdb.connect() as connection:
         connection.execute(PRODUCTS, shop)
-        connection.execute(LIST, {"file": str(folder / "products.parquet")})
+        listed = {"file": str(folder / "products.parquet"), "version": version}
+        connection.execute(LIST, listed | {"count_step": COUNT_STEP})
         target = {"file": str(folder / "product_recommendations.parquet")}
         connection.execute(RECOMMENDED, shop | counts | target)
         evidence = {"evidence": str(folder / "recommendation_evidence.parquet")}

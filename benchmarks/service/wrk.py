@@ -10,6 +10,8 @@ from benchmarks.service.simulated import product_ids
 
 CONNECTIONS = 16
 SEED = 7
+ONE = "/v1/products/{id}/recommendations"
+BASKET = "/v1/basket?product_id={id}&product_id={id}&product_id={id}&limit=5"
 
 
 @dataclass(frozen=True)
@@ -30,25 +32,25 @@ def require() -> None:
         raise CannotRun("wrk is not installed (on Debian and Ubuntu: apt-get install wrk)")
 
 
-def load(url: str, seconds: int, products: int | None = None) -> Load:
-    """Ask a server for `seconds`: the URL itself, or the API below it for random products.
+def load(url: str, path: str, seconds: int, products: int) -> Load:
+    """Ask a server for a path for `seconds`, each `{id}` of it a random product.
 
     Raises CannotRun.
     """
-    process = start(url, seconds, products)
+    process = start(url, path, seconds, products)
     try:
         return finish(process, seconds)
     finally:
         process.kill()
 
 
-def start(url: str, seconds: int, products: int | None = None) -> subprocess.Popen:
+def start(url: str, path: str, seconds: int, products: int) -> subprocess.Popen:
     """Start wrk, which ends by itself."""
-    ids = product_ids(products or 0)
-    every = [SEED, ids.start, len(ids), "/v1/products/", "/recommendations"] if products else []
+    ids = product_ids(products)
+    arguments = [SEED, ids.start, len(ids), path]
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "-s", str(HERE / "ids.lua")]
     return subprocess.Popen(
-        ["wrk", *options, url, "--", *map(str, every)],
+        ["wrk", *options, url, "--", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

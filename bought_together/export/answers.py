@@ -7,7 +7,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bought_together.export.read import Export
+from bought_together.export.read import PRODUCT_COLUMNS, Export
 
 # largest_count is that of the recommendations, 0 without one. Name and category are null
 # for a product that is not in the product list.
@@ -17,6 +17,7 @@ CATALOGUE = pa.schema(
         ("product_name", pa.string()),
         ("category_code", pa.string()),
         ("largest_count", pa.int64()),
+        ("basket_count", pa.int64()),
     ]
 )
 ANSWERS = CATALOGUE.append(pa.field("answer", pa.binary()))
@@ -46,8 +47,8 @@ def encode_some(
     products: pa.Table, table: pa.Table, fragments: pa.DictionaryArray, bounds: np.ndarray
 ) -> pa.RecordBatch:
     """Return ANSWERS of some products; their rows of the table are between the bounds."""
-    product_ids, names, categories = (
-        products[name].combine_chunks() for name in CATALOGUE.names[:3]
+    product_ids, names, categories, basket_counts = (
+        products[name].combine_chunks() for name in PRODUCT_COLUMNS
     )
     rows = table.slice(bounds[0], bounds[-1] - bounds[0])
     counts = rows["copurchase_count"].combine_chunks()
@@ -85,7 +86,14 @@ def encode_some(
     starts = bounds[:-1][has_some] - bounds[0]
     largest[has_some] = np.maximum.reduceat(counts.to_numpy(), starts) if len(starts) else []
     return pa.record_batch(
-        [product_ids, names, categories, pa.array(largest), answers.cast(pa.binary())],
+        [
+            product_ids,
+            names,
+            categories,
+            pa.array(largest),
+            basket_counts,
+            answers.cast(pa.binary()),
+        ],
         schema=ANSWERS,
     )
 

@@ -67,13 +67,18 @@ def note_of(row: RecommendationRow) -> str:
     return "" if row["evidence"] == "clear" else row["evidence"] or ""
 
 
+def named(product_id: str, product_name: str | None) -> str:
+    """Return the name and the id of a product, only the id of a product without a name."""
+    return f"{product_name} ({product_id})" if product_name else product_id
+
+
 def answer_text(
     product_id: str, product_name: str | None, rows: list[RecommendationRow], as_json: bool
 ) -> str:
     """Return one product's answer as text or JSON; the name is None for an unlisted product."""
     if as_json:
         return json.dumps(answer(product_id, product_name, rows), ensure_ascii=False)
-    product = f"{product_name} ({product_id})" if product_name else product_id
+    product = named(product_id, product_name)
     if not rows:
         return f"No recommendations for {product}."
     return f"Bought together with {product}:\n\n{as_table(rows)}\n"

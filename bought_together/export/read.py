@@ -45,7 +45,7 @@ FIELDS = {
     "lift": "lift",
     "evidence": "evidence",
 }
-PRODUCT_COLUMNS = ["product_id", "product_name", "category_code"]
+PRODUCT_COLUMNS = ["product_id", "product_name", "category_code", "basket_count"]
 
 RecommendationRow = dict[str, Any]
 
@@ -55,9 +55,10 @@ class Export:
     """One published build.
 
     `table` has the columns of product_recommendations and EVIDENCE. `products` has product_id,
-    product_name and category_code (null for unlisted products) of the mart products. `version` is
-    the build's id, `run` the run of the lake that it read, and `built_at` its start (UTC).
-    `newest_ordered_at` is the newest date of its line items, None for data without dates.
+    product_name and category_code (null for unlisted products) and basket_count of the mart
+    products. `version` is the build's id, `run` the run of the lake that it read, and `built_at`
+    its start (UTC). `newest_ordered_at` is the newest date of its line items, None for data without
+    dates.
     """
 
     table: pa.Table

@@ -28,6 +28,8 @@ from bought_together.export.read import Export
 from bought_together.storage.builds import Manifest, age
 
 PARTS = ("manifest", "answers", "products")
+# As earlier releases published it: without basket counts.
+EARLIER_CATALOGUE = CATALOGUE.remove(CATALOGUE.get_field_index("basket_count"))
 # The keys of a killed publish expire this long after its last batch.
 UNFINISHED_KEPT_SECONDS = 3600
 
@@ -261,12 +263,16 @@ def whole(client: redis.Redis, keys: Keys, published_id: str) -> Manifest | None
 
 
 def read_version(client: redis.Redis, keys: Keys, published_id: str) -> tuple[Manifest, pa.Table]:
-    """Return the manifest and catalogue of a version; raises CannotRun when a part is missing."""
+    """Return the manifest and catalogue of a version; raises CannotRun when a part is missing.
+
+    The catalogue of a version that an earlier release published has no basket counts.
+    """
     with wrong_type_is_missing(), suppress(pa.ArrowException):
         if manifest := whole(client, keys, published_id):
             content = cast("bytes | None", client.get(keys.part(published_id, "products")))
             products = pq.read_table(BytesIO(content or b""))
-            if products.schema.equals(CATALOGUE) and products.num_rows == manifest["products"]:
+            is_known = products.schema in (CATALOGUE, EARLIER_CATALOGUE)
+            if is_known and products.num_rows == manifest["products"]:
                 return manifest, products
     raise CannotRun(incomplete(published_id))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from bought_together.service import api, health, pages
+from bought_together.service import api, baskets, health, pages
 from bought_together.service.backends import Backend, Unavailable
 from bought_together.service.error_responses import broken, unavailable
 from bought_together.service.metrics import Metrics
@@ -39,6 +39,7 @@ def create_app(backend: Backend, first_refresh: FirstRefresh | None = None) -> F
     app.state.backend = backend
     app.state.metrics = Metrics(backend)
     app.include_router(api.json_api, tags=["recommendations"])
+    app.include_router(baskets.basket_api, tags=["recommendations"])
     app.include_router(health.operations, tags=["operations"])
     app.include_router(pages.storefront)
     app.mount("/static/docs", pages.Assets(packages=[DOCS_PACKAGE], only=pages.DOCS_ASSETS))

@@ -1,6 +1,7 @@
 """The products of a version, and the search over their ids and names."""
 
 import unicodedata
+from array import array
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ MAX_WORDS = 8
 class Catalogue:
     """The products of one version; `table` has the columns of answers.CATALOGUE.
 
-    `rows` maps a product id to its row of the table, and of the answers of a version in memory.
+    `rows` maps a product id to its row of the table, and of the answers of a version in memory. An
+    earlier release published tables without basket counts: `has_basket_counts` is then false.
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -23,12 +25,19 @@ class Catalogue:
         }
         counts = table["largest_count"].to_numpy()
         self.best_first = np.argsort(-counts, kind="stable")
+        self.has_basket_counts = "basket_count" in table.column_names
+        if self.has_basket_counts:
+            self.basket_counts = array("q", table["basket_count"].to_numpy().tobytes())
         ids, names = (self.table[name].combine_chunks() for name in ("product_id", "product_name"))
         self.ids = folded(ids)
         self.names = folded(pc.fill_null(names, ""))
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def basket_count_of(self, product_id: str) -> int:
+        """Return the number of baskets with a product of the catalogue."""
+        return self.basket_counts[self.rows[product_id]]
 
     def search(self, query: str, limit: int) -> list[dict[str, Any]]:
         """Return products with every word of the query in their id or name, best first.
@@ -59,8 +68,12 @@ class Catalogue:
                 5,
             )
             rows = rows[np.argsort(tiers.to_numpy(), kind="stable")]
-        found_rows = self.table.take(rows[:limit]).drop_columns(["largest_count"])
-        return found_rows.to_pylist()
+        return self.products_at(rows[:limit])
+
+    def products_at(self, rows: Any) -> list[dict[str, Any]]:
+        """Return product_id, product_name and category_code of the products in some rows."""
+        shown = self.table.select(["product_id", "product_name", "category_code"])
+        return shown.take(pa.array(rows, pa.int64())).to_pylist()
 
 
 def folded(texts: pa.Array) -> pa.Array:

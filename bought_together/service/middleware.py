@@ -1,18 +1,24 @@
 """Middleware for every request: security headers, HEAD, metrics, and a fast lane."""
 
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import quote
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bought_together.service.api import RECOMMENDATIONS_PATH, recommendations
 from bought_together.service.backends import Unavailable
+from bought_together.service.baskets import BASKET_PATH, basket, plain_basket
 from bought_together.service.error_responses import unavailable
 from bought_together.service.metrics import Metrics
 from bought_together.service.security_headers import SECURITY_HEADERS
 
 Headers = list[tuple[bytes, bytes]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+BEFORE, AFTER = RECOMMENDATIONS_PATH.split("{product_id:path}")
 TEMPORARY_REDIRECT = 307  # the only one that the router sends
 
 
@@ -62,32 +68,38 @@ def without_host(headers: Headers, scope: Scope) -> Headers:
 
 
 class FastLane:
-    """Answers the most frequent request, one product without options, without FastAPI's routing.
+    """Answers the most frequent requests without FastAPI's routing: one product, and a basket.
 
-    For this request, FastAPI's routing and parameter checks take longer than all the rest. The
-    fast lane calls the same endpoint directly. All other requests go to the application.
+    For these requests, FastAPI's routing and parameter checks take longer than all the rest. The
+    fast lane calls the same endpoints directly. All other requests go to the application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.before, self.after = RECOMMENDATIONS_PATH.split("{product_id:path}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        is_plain = (
-            path.startswith(self.before)
-            and path.endswith(self.after, len(self.before))
-            and scope.get("method") == "GET"
-            and not scope["query_string"]
-        )
-        if not is_plain:
+        found = plain_request(scope)
+        if found is None:
             await self.app(scope, receive, send)
             return
-        scope["route_path"] = RECOMMENDATIONS_PATH
+        scope["route_path"], answering = found
         request = Request(scope)
-        product_id = path[len(self.before) : -len(self.after)]
         try:
-            response = await recommendations(request, product_id)
+            response = await answering(request)
         except Unavailable as error:
             response = await unavailable(request, error)
         await response(scope, receive, send)
+
+
+def plain_request(scope: Scope) -> tuple[str, Endpoint] | None:
+    """Return the route and the endpoint, with its parameters, of a frequent request; or None."""
+    path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+    if scope.get("method") != "GET":
+        return None
+    if path.startswith(BEFORE) and path.endswith(AFTER, len(BEFORE)) and not scope["query_string"]:
+        product_id = path[len(BEFORE) : -len(AFTER)]
+        return RECOMMENDATIONS_PATH, partial(recommendations, product_id=product_id)
+    if path == BASKET_PATH and (asked := plain_basket(scope["query_string"])):
+        product_ids, limit = asked
+        return BASKET_PATH, partial(basket, product_id=product_ids, limit=limit)
+    return None

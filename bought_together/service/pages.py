@@ -1,7 +1,8 @@
 """The storefront and the API's documentation page, in HTML.
 
-Every page of the storefront works without JavaScript. A product's address is /product?id=..., since
-ids are arbitrary text, and browsers remove dots and slashes from a path even when encoded.
+Every page of the storefront works without JavaScript, and its links carry the basket. A product's
+address is /product?id=..., since ids are arbitrary text, and browsers remove dots and slashes from
+a path even when encoded.
 """
 
 from collections.abc import Callable, Container, Coroutine
@@ -20,6 +21,8 @@ from starlette.types import Scope
 
 from bought_together.service.api import answers_of, current_version
 from bought_together.service.backends import Unavailable, Version
+from bought_together.service.baskets import DEFAULT_LIMIT, basket_of
+from bought_together.service.carried_basket import carried_basket
 from bought_together.service.error_responses import RETRY_AFTER_SECONDS
 
 MAX_HOME = 12
@@ -123,8 +126,8 @@ def render(
     **context: Any,
 ) -> Response:
     built_at = version.built_at if version else None
-    root = request.scope["root_path"]
-    html = templates.get_template(template).render(root=root, built_at=built_at, **context)
+    always = {"root": request.scope["root_path"], "basket": carried_basket(request)}
+    html = templates.get_template(template).render(always, built_at=built_at, **context)
     return Response(html, status, headers, media_type="text/html")
 
 
@@ -158,6 +161,17 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
     answer = orjson.loads(encoded)
     answer["category_code"] = version.catalogue.table["category_code"][row].as_py()
     return render(request, "product.html", version=version, product=answer)
+
+
+@storefront.get("/basket")
+async def basket_page(request: Request) -> Response:
+    """The basket in the address, and what to add to it; ids that are unknown are named."""
+    version = current_version(request)
+    product_ids = carried_basket(request).product_ids
+    answer = await basket_of(version, product_ids, DEFAULT_LIMIT)
+    rows = [version.catalogue.rows[product_id] for product_id in answer["product_ids"]]
+    products = version.catalogue.products_at(rows)
+    return render(request, "basket.html", version=version, products=products, answer=answer)
 
 
 @storefront.get("/docs")

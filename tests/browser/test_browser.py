@@ -285,6 +285,36 @@ def test_odd_products_are_reached_by_links(open_page, javascript):
 
 
 @with_and_without_javascript
+def test_a_basket_goes_along_from_page_to_page(open_page, javascript):
+    page = open_page("/product?id=5010", javascript=javascript)
+    page.get_by_role("link", name="Add to basket").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your basket")
+    name = "a/b?c=d&e#f"
+    search(page, name)
+    follow(page, ODD[name])
+    page.get_by_role("link", name="Add to basket").click()
+    removing = page.get_by_role("link", name="Remove")
+    expect(removing).to_have_text(["Remove Spaghetti", f"Remove {ODD[name]}"])
+    section = page.get_by_role("region", name="Often bought with these")
+    added = section.get_by_role("link").first.inner_text()
+    section.get_by_role("link", name=f"Add {added}", exact=True).click()
+    expect(removing).to_have_count(3)
+    expect(removing.last).to_have_text(f"Remove {added}")
+    removing.first.click()
+    expect(removing).to_have_text([f"Remove {ODD[name]}", f"Remove {added}"])
+    page.go_back()
+    expect(removing).to_have_count(3)
+
+
+def test_a_suggestion_keeps_the_basket(open_page):
+    page = open_page("/basket?basket=5010&basket=a%2Fb%3Fc%3Dd%26e%23f")
+    page.get_by_role("combobox").press_sequentially("parmesan")
+    page.get_by_role("option").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Parmesan")
+    assert parse_qs(urlsplit(page.url).query)["basket"] == ["5010", "a/b?c=d&e#f"]
+
+
+@with_and_without_javascript
 def test_bars_are_as_long_as_their_counts(open_page, javascript):
     page = open_page("/product?id=2010", javascript=javascript)
     counts = [int(text) for text in page.locator(".count strong").all_inner_texts()]
@@ -298,16 +328,16 @@ def test_bars_are_as_long_as_their_counts(open_page, javascript):
 @with_and_without_javascript
 def test_the_keyboard_alone_is_enough(open_page, javascript):
     page = open_page("/", javascript=javascript)
-    before = ["Skip to the content", "Bought together", "query"]
-    assert press_tab(page, 3) == before
+    before = ["Skip to the content", "Bought together", "Basket", "query"]
+    assert press_tab(page, 4) == before
     page.keyboard.type("spaghetti")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Products for “spaghetti”")
-    assert press_tab(page, 5) == [*before, "Search", "Spaghetti"]
+    assert press_tab(page, 6) == [*before, "Search", "Spaghetti"]
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Spaghetti")
     names = recommended(page)
-    assert press_tab(page, 9) == [*before, "Search", *names]
+    assert press_tab(page, 11) == [*before, "Search", "Add to basket", *names]
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text(names[-1])
 
@@ -318,11 +348,21 @@ def test_the_skip_link_leads_past_the_search(open_page, javascript):
     assert press_tab(page, 1) == ["Skip to the content"]
     assert page.get_by_role("link", name="Skip to the content").bounding_box()["x"] >= 0
     page.keyboard.press("Enter")
-    assert press_tab(page, 1) == recommended(page)[:1]
+    assert press_tab(page, 2) == ["Add to basket", recommended(page)[0]]
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/?query=b", "/?query=zebra", "/product?id=5010", "/product?id=long", "/docs"]
+    "path",
+    [
+        "/",
+        "/?query=b",
+        "/?query=zebra",
+        "/product?id=5010",
+        "/product?id=long&basket=5010",
+        "/basket",
+        "/basket?basket=long&basket=5010&basket=nobody",
+        "/docs",
+    ],
 )
 def test_nothing_is_wider_than_a_phone(open_page, path):
     page = open_page(path, width=360)

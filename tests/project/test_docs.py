@@ -68,6 +68,20 @@ def test_request_of_the_readme_gives_its_answer(sample: Shop) -> None:
 
 
 @pytest.mark.usefixtures("printed")
+def test_baskets_of_the_service_page_are_answered_as_it_shows(sample: Shop) -> None:
+    page = (ROOT / "docs/service.md").read_text()
+    examples = re.findall(r"```console\n\$ (.*?)\n(.*?)```", page, re.DOTALL)
+    (request, answer), (lookup, text) = examples
+    (path,) = re.findall(r"^curl '127.0.0.1:8000(/\S+)'$", request)
+    with running(sample) as service:
+        service.wait_for(200)
+        assert service.get(path)[2] == json.loads(answer)
+    program, *arguments = lookup.removeprefix("python scripts/").split()
+    shown = sample.run(program.removesuffix(".py"), *arguments)
+    assert shown.stdout.strip() == text.strip()
+
+
+@pytest.mark.usefixtures("printed")
 def test_query_of_the_readme_gives_its_table(sample: Shop) -> None:
     query, table = re.search(r"```sql\n(.*?)```\n\n(.*?)\n\n", README, re.DOTALL).groups()
     shown = [line.strip("|").split("|") for line in table.splitlines()[2:]]

@@ -78,18 +78,25 @@ def test_a_client_counts_refused_connections_and_goes_on():
 
 
 def test_medians_ratio_and_bars():
-    def run(speed, failed=0):
-        return Run(1.0, 100 * 2**20, 120 * 2**20, Load(speed, 2.0, 15.0, 30.0, failed, 0))
+    def run(speed, p99=15.0, failed=0):
+        return Run(1.0, 100 * 2**20, 120 * 2**20, Load(speed, 2.0, p99, 30.0, failed, 0))
 
     rows = rows_of(
         {
             "in memory": ("bare", [run(700), run(900, failed=1), run(790)]),
             "bare": (None, [run(1000)]),
+            "in memory, baskets": (None, [run(500, p99=22.5, failed=1)]),
         }
     )
     assert (rows[0].requests_per_second, rows[0].ratio, rows[0].errors) == (790, 0.79, 1)
     missed = [what for what, _, _, cleared in bars_of(rows) if not cleared]
-    assert missed == ["in memory: of its bare minimum", "in memory: p99 ms", "in memory: errors"]
+    assert missed == [
+        "in memory: of its bare minimum",
+        "in memory: p99 ms",
+        "in memory: errors",
+        "in memory, baskets: p99 of one product's",
+        "in memory, baskets: errors",
+    ]
 
 
 def test_without_wrk_one_line_says_so(tmp_path):

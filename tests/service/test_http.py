@@ -138,7 +138,7 @@ def test_nothing_redirects_to_another_host(service, path):
 
 
 def test_every_address_in_a_page_is_under_the_path_and_answers(service):
-    """Followed as a browser does it, from page to page."""
+    """Followed as a search engine does it, from page to page: not from a page with a basket."""
     seen: set[str] = set()
     to_visit = ["/shop/", "/shop/?query=milk", "/shop/product?id=nobody"]
     while to_visit:
@@ -150,9 +150,13 @@ def test_every_address_in_a_page_is_under_the_path_and_answers(service):
         status, headers, body = service.get(address.removeprefix("/shop"))
         assert status == (404 if "nobody" in address else 200), address
         if headers["content-type"].startswith("text/html"):
-            found = re.findall(r'(?:href|src|action)="([^"]+)"', body.decode())
-            to_visit += [other for other in found if not other.startswith("#")]
+            page = body.decode()
+            found = re.findall(r'(?:href|src|action)="([^"]+)"', page)
+            found = [other for other in found if not other.startswith("#")]
+            assert [other for other in found if not other.startswith("/shop/")] == [], address
+            to_visit += [] if "nofollow" in page.partition("<body>")[0] else found
     assert {"/shop/docs", "/shop/static/suggest.js", "/shop/product?id=011"} <= seen
+    assert {"/shop/basket", "/shop/basket?basket=011"} <= seen
 
 
 def test_the_api_and_its_description_are_under_the_path(service):

@@ -8,6 +8,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -110,9 +111,10 @@ class Site:
             for rank, (other, count) in enumerate(others, 1)
         ]
 
-    def open(self) -> TestClient:
+    def open(self, **options: Any) -> TestClient:
         """Write the lake, and return a client of the service that has loaded it."""
-        write_export(self.shop, self.rows, self.products, evidence=self.evidence)
+        options = {"evidence": self.evidence} | options
+        write_export(self.shop, self.rows, self.products, **options)
         backend = LakeBackend(str(self.shop.lake))
         asyncio.run(backend.refresh())
         return TestClient(create_app(backend))
@@ -150,7 +152,9 @@ def test_text_of_the_shop_stays_text(site):
     product, other = read(client, "/product?id=hub"), read(client, home.links["Tea"])
     missing = read(client, "/product?id=%3Cscript%3Ealert(2)%3C/script%3E", 404)
     nothing = read(client, '/?query="><script>alert(3)</script>')
-    for page in (home, results, product, other, missing, nothing):
+    basket = read(client, f"/basket?basket=hub&basket={quote(HOSTILE)}&basket=<script>")
+    because = read(client, "/basket?basket=hub")
+    for page in (home, results, product, other, missing, nothing, basket, because):
         assert_harmless(page)
     assert set(home.links) == set(results.links) == {HOSTILE, "Tea"}
     assert product.texts("h1") == [HOSTILE]
@@ -272,11 +276,136 @@ def test_pages_say_which_build_they_are_from(site):
     backend = client.app.state.backend
     moment = backend.current.built_at.replace(2026, 11, 4, 2, 38)
     backend.current = replace(backend.current, built_at=moment)
-    for address in ("/", "/?query=tea", "/product?id=1"):
+    for address in ("/", "/?query=tea", "/product?id=1", "/basket?basket=1"):
         assert read(client, address).texts("time") == ["4 November 2026, 02:38 UTC"]
 
 
-@pytest.mark.parametrize("address", ["/", "/?query=tea", "/product?id=1"])
+def links(page: Page) -> dict[str, str]:
+    """Text -> address of all links of a page."""
+    return {text: found["href"] for name, found, text in page.elements if name == "a"}
+
+
+def items(page: Page) -> list[str]:
+    """Return the text of each item of the lists of a page, with single spaces."""
+    return [" ".join(text.split()) for text in page.texts("li")]
+
+
+def test_a_product_is_added_from_its_page_and_removed_again(site):
+    for product_id, name in (("1", "Tea"), ("2", "Milk"), ("3", "Sugar")):
+        site.add(product_id, name)
+    site.recommend("1", ("2", 3), ("3", 1))
+    site.recommend("2", ("1", 3), ("3", 2))
+    client = site.open(baskets={"1": 4, "2": 4, "3": 2})
+    basket = read(client, links(read(client, "/product?id=1"))["Add to basket"])
+    assert basket.texts("h1") == ["Your basket"]
+    assert items(basket) == [
+        "Tea 1 Remove Tea",
+        "1 Milk 2 in 75 % of the baskets with Tea Add Milk",
+        "2 Sugar 3 in 25 % of the baskets with Tea Add Sugar",
+    ]
+    parts = [found for _, found, _ in basket.elements if found.get("class") == "part"]
+    assert [part["width"] for part in parts] == ["75.00%", "25.00%"]
+    both = read(client, links(basket)["Add Milk"])
+    assert items(both) == [
+        "Tea 1 Remove Tea",
+        "Milk 2 Remove Milk",
+        "1 Sugar 3 in 50 % of the baskets with Milk Add Sugar",
+    ]
+    assert "In your basket" in links(read(client, links(both)["Milk"]))
+    milk = read(client, links(both)["Remove Tea"])
+    assert items(milk)[0] == "Milk 2 Remove Milk"
+    assert_empty(read(client, links(milk)["Remove Milk"]))
+
+
+def assert_empty(page: Page) -> None:
+    assert page.texts("h1") == ["Your basket"]
+    assert "nothing in it" in " ".join(page.texts("p"))
+    assert not page.texts("li")
+
+
+def test_a_basket_of_nothing_is_empty(site):
+    site.add("1", "Tea")
+    client = site.open()
+    basket = links(read(client, "/"))["Basket"]
+    assert basket == "/basket"
+    assert_empty(read(client, basket))
+    assert "Not found" not in client.get(basket).text
+
+
+@pytest.mark.parametrize("product_id", ODD_IDS)
+def test_every_link_carries_the_basket(site, product_id):
+    site.add("hub", "Hub")
+    site.add(product_id, "Odd one", "ODD")
+    site.recommend("hub", (product_id, 3))
+    site.recommend(product_id, ("hub", 3))
+    client = site.open()
+    basket = links(read(client, read(client, "/").links["Odd one"]))["Add to basket"]
+    carried = basket.removeprefix("/basket?")
+    for address in ("/?", "/?query=odd&", "/?query=none&", "/product?id=hub&", "/basket?"):
+        page = read(client, address + carried)
+        left = [
+            link
+            for text, link in links(page).items()
+            if carried not in link and not text.startswith(("Skip", "Remove"))
+        ]
+        assert left == [], address
+        hidden = [found["value"] for _, found, _ in page.elements if found.get("name") == "basket"]
+        assert hidden == [product_id]
+        assert "noindex, nofollow" in [found.get("content") for _, found, _ in page.elements]
+    page = read(client, basket)
+    assert page.texts("code")[0] == product_id
+    assert links(page)["Remove Odd one"] == "/basket"
+
+
+def test_a_product_is_in_the_basket_once_and_unknown_ones_can_be_removed(site):
+    site.add("1", "Tea")
+    client = site.open()
+    page = read(client, "/basket?basket=gone&basket=1&basket=%3Cb%3E&basket=1")
+    assert items(page) == ["Tea 1 Remove Tea"]
+    assert page.texts("code") == ["1", "gone", "<b>"]
+    assert links(page)["Remove"] == "/basket?basket=1"
+    assert read(client, links(page)["Remove"]).texts("code") == ["1"]
+    unknown = read(client, "/basket?basket=gone")
+    assert links(unknown)["Remove"] == "/basket"
+
+
+def test_a_basket_holds_a_hundred_products_and_then_takes_no_more(site):
+    for number in range(102):
+        site.add(f"{number:03}", f"Tea {number:03}")
+    site.recommend("000", ("101", 1))
+    client = site.open()
+    ids = [f"basket={number:03}" for number in range(101)]
+    almost = read(client, f"/basket?{'&'.join(ids[:99])}")
+    assert "Add Tea 101" in links(almost)
+    full = read(client, f"/basket?{'&'.join(ids)}")
+    assert len(items(full)) == 101  # and the recommended one
+    assert "Add Tea 101" not in links(full)
+    product = read(client, f"/product?id=101&{'&'.join(ids)}")
+    assert "Add to basket" not in links(product)
+    assert "Your basket is full." in product.texts("p")
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(9, "less than 1 %"), (10, "1 %"), (124, "12 %"), (1_000, "100 %")]
+)
+def test_shares_are_told_in_whole_percent(site, count, told):
+    site.add("1", "Tea")
+    site.add("2", "Milk")
+    site.recommend("1", ("2", count))
+    page = read(site.open(baskets={"1": 1_000}), "/basket?basket=1")
+    assert items(page)[1] == f"1 Milk 2 in {told} of the baskets with Tea Add Milk"
+
+
+def test_a_product_that_no_basket_supports_has_no_share(site):
+    """Of a list that was filled up."""
+    site.add("1", "Tea")
+    site.add("2", "Milk")
+    site.recommend("1", ("2", 0))
+    page = read(site.open(baskets={}), "/basket?basket=1")
+    assert items(page)[1] == "1 Milk 2 Add Milk"
+
+
+@pytest.mark.parametrize("address", ["/", "/?query=tea", "/product?id=1", "/basket?basket=1"])
 def test_without_data_a_page_says_so_and_when_to_come_back(shop, address):
     client = TestClient(create_app(LakeBackend(str(shop.lake))))
     page = read(client, address, 503)
@@ -304,7 +433,10 @@ def test_a_product_page_says_so_when_the_store_is_away(site):
     assert read(client, "/").links, "the catalogue is in memory"
 
 
-@pytest.mark.parametrize("address", ["/", "/?query=tea", "/product?id=1", "/product?id=2", "/docs"])
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/?query=tea", "/product?id=1", "/product?id=2", "/basket", "/basket?basket=1", "/docs"],
+)
 def test_head_answers_as_get_does(site, address):
     site.add("1", "Tea")
     client = site.open()
@@ -331,7 +463,7 @@ def test_pages_are_not_part_of_the_api(site):
     client = site.open()
     paths = client.get("/openapi.json").json()["paths"]
     assert "/v1/products" in paths
-    assert not {"/", "/product", "/docs"} & set(paths)
+    assert not {"/", "/product", "/basket", "/docs"} & set(paths)
 
 
 @pytest.mark.parametrize("file", ["docs/redoc.standalone.js", "%2e%2e/app.py", "", "docs/"])

@@ -144,7 +144,7 @@ def test_search_finds_words_in_names_and_ids(client, query, found):
 
 
 def catalogue_of(*products: tuple[str, str, int]) -> Catalogue:
-    rows = [(product_id, name, None, count) for product_id, name, count in products]
+    rows = [(product_id, name, None, count, 1) for product_id, name, count in products]
     columns = [
         pa.array(column, kind.type)
         for column, kind in zip(zip(*rows, strict=True), CATALOGUE, strict=True)
@@ -443,6 +443,7 @@ def test_answers_keep_to_the_openapi_document(client):
     assert {operation.path for operation in operations} == {
         "/v1/products/{product_id}/recommendations",
         "/v1/recommendations",
+        "/v1/basket",
         "/v1/products",
         "/healthz",
         "/readyz",

@@ -74,13 +74,15 @@ def write_build(
     build: int = 1,
     newest: str | None = None,
     evidence: dict[tuple[str, int], tuple[float | None, float | None, str | None]] | None = None,
+    baskets: dict[str, int] | None = None,
     **options: Any,
 ) -> Path:
     """Publish rows of EXPORT and a product list (id, category code, name); returns the folder.
 
     A row without a source is from co-purchases, and CLEAR but for what `evidence` says of its
-    product and rank. Builds are a day apart; `newest` is the newest date of the data. `options` go
-    to the writer of the recommendations.
+    product and rank. Builds are a day apart; `newest` is the newest date of the data, and `baskets`
+    the basket counts of products, by default 1 for those with rows. `options` go to the writer of
+    the recommendations.
     """
     name = f"202601{build:02d}T030000Z-{build:08x}"
     folder = lake / "published" / name
@@ -89,13 +91,13 @@ def write_build(
     pq.write_table(as_table(whole, EXPORT), folder / "product_recommendations.parquet", **options)
     measures = [(*row[:2], *(evidence or {}).get(row[:2], CLEAR)) for row in rows]
     pq.write_table(as_table(measures, EVIDENCE), folder / "recommendation_evidence.parquet")
-    sold = {row[0] for row in rows}
+    sold = baskets if baskets is not None else {row[0]: 1 for row in rows}
     products = [
-        (product_id, product_name, category, int(product_id in sold), True)
+        (product_id, product_name, category, sold.get(product_id, 0), True)
         for product_id, category, product_name in listed
     ]
-    unlisted = sold - {product_id for product_id, _, _ in listed}
-    products += [(product_id, None, None, 1, False) for product_id in unlisted]
+    unlisted = sold.keys() - {product_id for product_id, _, _ in listed}
+    products += [(product_id, None, None, sold[product_id], False) for product_id in unlisted]
     pq.write_table(as_table(sorted(products), PRODUCTS), folder / "products.parquet")
     manifest = {
         "build": name,

@@ -8,6 +8,9 @@
 
   const field = document.getElementById("query");
   const root = field.form.action; // of the service, which may be under a path of the shop
+  const carried = [...field.form.querySelectorAll('[name="basket"]')]
+    .map(({ value }) => `&basket=${encodeURIComponent(value)}`)
+    .join("");
   const list = document.createElement("ul");
   const status = document.createElement("p");
   let addresses = [];
@@ -79,7 +82,9 @@
       status.textContent = "No suggestions";
       return;
     }
-    addresses = products.map(({ product_id }) => `${root}product?id=${encodeURIComponent(product_id)}`);
+    addresses = products.map(
+      ({ product_id }) => `${root}product?id=${encodeURIComponent(product_id)}${carried}`,
+    );
     list.replaceChildren(...products.map(optionOf));
     list.hidden = false;
     activate(-1);
