@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from bought_together.export.redis_versions import as_parquet
 from bought_together.service.backends import LakeBackend, RedisBackend
-from tests.support.exports import write_export
+from tests.support.exports import CLEAR_PAIR, write_export
 from tests.support.processes import assert_one_line
 from tests.support.service import KEYS, call, publish, serving
 from tests.support.shop import Shop
@@ -86,6 +86,7 @@ def test_an_answer_says_what_to_add_and_because_of_which_product(client):
                 "product_name": "Cake",
                 "category_code": "BAKERY",
                 "copurchase_count": 20,
+                **CLEAR_PAIR,
                 "confidence": 0.5,
                 "because_of": {"product_id": "tea", "product_name": "Tea"},
             },
@@ -95,6 +96,7 @@ def test_an_answer_says_what_to_add_and_because_of_which_product(client):
                 "product_name": "Jam",
                 "category_code": "PANTRY",
                 "copurchase_count": 12,
+                **CLEAR_PAIR,
                 "confidence": 0.2,
                 "because_of": {"product_id": "milk", "product_name": "Milk"},
             },
