@@ -6,6 +6,7 @@
     {%- do check_number('changed_lists_share_warned', 0, 1) -%}
     {%- do check_number('largest_baskets_share_warned', 0, 1) -%}
     {%- do check_number('unlisted_share_warned', 0, 1) -%}
+    {%- do check_number('evaluation_test_share', 0.01, 0.5) -%}
     {%- do check_word('allow_older_data', ['true', 'false', '1', '0']) -%}
     {%- do check_word('pair_engine', ['duckdb', 'dask']) -%}
 {% endmacro %}
