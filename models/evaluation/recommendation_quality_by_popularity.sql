@@ -24,6 +24,7 @@ seeds_hit as (
 
     select
         rule,
+        order_id,
         product_number
     from {{ ref('int_evaluation_seeds_hit') }}
 
@@ -47,38 +48,80 @@ baskets as (
 seeds as (
 
     select
-        basket_items.product_number,
-        count(*) as seed_count
+        basket_items.order_id,
+        basket_items.product_number
     from basket_items
     semi join baskets
         on basket_items.order_id = baskets.order_id
-    group by basket_items.product_number
+
+),
+
+seed_products as (
+
+    select
+        product_number,
+        basket_count,
+        (ntile(10) over (order by product_key asc))::integer as popularity_decile
+    from products
+    where product_number in (select seeds.product_number from seeds)
+
+),
+
+-- As in recommendation_quality, each basket has one voice, however many of the seeds it holds.
+baskets_sized as (
+
+    select
+        seeds.order_id,
+        seed_products.popularity_decile,
+        count(*) as seed_count
+    from seeds
+    inner join seed_products
+        on seeds.product_number = seed_products.product_number
+    group by
+        seeds.order_id,
+        seed_products.popularity_decile
 
 ),
 
 hits as (
 
     select
-        rule,
-        product_number,
-        count(*) as hit_count
+        seeds_hit.rule,
+        seed_products.popularity_decile,
+        sum(1 / baskets_sized.seed_count) as hit_rates
     from seeds_hit
+    inner join seed_products
+        on seeds_hit.product_number = seed_products.product_number
+    inner join baskets_sized
+        on
+            seeds_hit.order_id = baskets_sized.order_id
+            and seed_products.popularity_decile = baskets_sized.popularity_decile
     group by
-        rule,
-        product_number
+        seeds_hit.rule,
+        seed_products.popularity_decile
 
 ),
 
-grouped as (
+deciles as (
 
     select
-        seeds.product_number,
-        seeds.seed_count,
-        products.basket_count,
-        (ntile(10) over (order by products.product_key asc))::integer as popularity_decile
-    from seeds
-    inner join products
-        on seeds.product_number = products.product_number
+        popularity_decile,
+        count(*) as products,
+        min(basket_count) as least_basket_count,
+        max(basket_count) as most_basket_count
+    from seed_products
+    group by popularity_decile
+
+),
+
+decile_baskets as (
+
+    select
+        popularity_decile,
+        count(*) as baskets,
+        sum(seed_count)::bigint as seeds
+    from baskets_sized
+    group by popularity_decile
 
 ),
 
@@ -86,21 +129,21 @@ quality as (
 
     select
         rules.rule,
-        grouped.popularity_decile,
-        count(*) as products,
-        sum(grouped.seed_count)::bigint as seeds,
-        min(grouped.basket_count) as least_basket_count,
-        max(grouped.basket_count) as most_basket_count,
-        coalesce(sum(hits.hit_count), 0)::bigint / sum(grouped.seed_count)::bigint as hit_rate
-    from grouped
+        deciles.popularity_decile,
+        deciles.products,
+        deciles.least_basket_count,
+        deciles.most_basket_count,
+        decile_baskets.baskets,
+        decile_baskets.seeds,
+        coalesce(hits.hit_rates, 0) / decile_baskets.baskets as hit_rate
+    from deciles
+    inner join decile_baskets
+        on deciles.popularity_decile = decile_baskets.popularity_decile
     cross join rules
     left join hits
         on
-            grouped.product_number = hits.product_number
+            deciles.popularity_decile = hits.popularity_decile
             and rules.rule = hits.rule
-    group by
-        rules.rule,
-        grouped.popularity_decile
 
 )
 
