@@ -75,23 +75,47 @@ best_scores as (
 
 ),
 
+least_scores as (
+
+    select
+        product_number,
+        {% for rule in rules %}
+        {{ rule }}_scores[-1] as {{ rule }}_least{{ ',' if not loop.last }}
+        {% endfor %}
+    from best_scores
+
+),
+
+candidates as not materialized (
+
+    select scored.*
+    from scored
+    inner join least_scores
+        on scored.product_number = least_scores.product_number
+    where
+        {% for rule in rules %}
+        scored.{{ rule }}_score >= least_scores.{{ rule }}_least{{ ' or' if not loop.last }}
+        {% endfor %}
+
+),
+
 best as (
 
     select
-        scored.product_number,
+        candidates.product_number,
         {% for rule in rules %}
         min(
-            list_position(best_scores.{{ rule }}_scores, scored.{{ rule }}_score)::bigint * 4294967296
-            + scored.other_product_key,
+            list_position(best_scores.{{ rule }}_scores, candidates.{{ rule }}_score)::bigint
+            * 4294967296 + candidates.other_product_key,
             {{ wanted }}
         ) filter (
-            where scored.{{ rule }}_score >= best_scores.{{ rule }}_scores[-1]
+            where candidates.{{ rule }}_score >= best_scores.{{ rule }}_scores[-1]
         ) as {{ rule }}_keys{{ ',' if not loop.last }}
         {% endfor %}
-    from scored
+    from candidates
     inner join best_scores
-        on scored.product_number = best_scores.product_number
-    group by scored.product_number
+        on candidates.product_number = best_scores.product_number
+    group by candidates.product_number
 
 ),
 

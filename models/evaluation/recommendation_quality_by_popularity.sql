@@ -67,38 +67,65 @@ seed_products as (
 
 ),
 
--- As in recommendation_quality, each basket has one voice, however many of the seeds it holds.
-baskets_sized as (
+seeds_grouped as (
 
     select
         seeds.order_id,
-        seed_products.popularity_decile,
-        count(*) as seed_count
+        seeds.product_number,
+        seed_products.popularity_decile
     from seeds
     inner join seed_products
         on seeds.product_number = seed_products.product_number
-    group by
-        seeds.order_id,
-        seed_products.popularity_decile
 
 ),
 
-hits as (
+baskets_sized as (
+
+    select
+        order_id,
+        popularity_decile,
+        count(*) as seed_count
+    from seeds_grouped
+    group by
+        order_id,
+        popularity_decile
+
+),
+
+baskets_hit as (
 
     select
         seeds_hit.rule,
-        seed_products.popularity_decile,
-        sum(1 / baskets_sized.seed_count) as hit_rates
+        seeds_hit.order_id,
+        seeds_grouped.popularity_decile,
+        count(*) as hit_count
     from seeds_hit
-    inner join seed_products
-        on seeds_hit.product_number = seed_products.product_number
-    inner join baskets_sized
+    inner join seeds_grouped
         on
-            seeds_hit.order_id = baskets_sized.order_id
-            and seed_products.popularity_decile = baskets_sized.popularity_decile
+            seeds_hit.order_id = seeds_grouped.order_id
+            and seeds_hit.product_number = seeds_grouped.product_number
     group by
         seeds_hit.rule,
-        seed_products.popularity_decile
+        seeds_hit.order_id,
+        seeds_grouped.popularity_decile
+
+),
+
+-- As in recommendation_quality, each basket has one voice, however many of the seeds it holds.
+hits as (
+
+    select
+        baskets_hit.rule,
+        baskets_hit.popularity_decile,
+        sum(baskets_hit.hit_count / baskets_sized.seed_count) as hit_rates
+    from baskets_hit
+    inner join baskets_sized
+        on
+            baskets_hit.order_id = baskets_sized.order_id
+            and baskets_hit.popularity_decile = baskets_sized.popularity_decile
+    group by
+        baskets_hit.rule,
+        baskets_hit.popularity_decile
 
 ),
 
