@@ -118,7 +118,9 @@ def verdict(rows: list[Quality]) -> str:
 def beats(row: Quality) -> str:
     if (row["difference_low"] or 0) > 0:
         return "beats"
-    return "loses to" if (row["difference_high"] or 0) < 0 else "is as good as, within the interval,"
+    return (
+        "loses to" if (row["difference_high"] or 0) < 0 else "is as good as, within the interval,"
+    )
 
 
 def described(row: Quality) -> str:

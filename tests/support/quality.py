@@ -122,13 +122,18 @@ def evaluate(
     decile = np.zeros(len(sold), int)
     for number, group in enumerate(np.array_split(seeds, 10), 1):
         decile[group] = number
-    ranks = {rule: [first_ranks(found[items], items) for items in tested] for rule, found in lists.items()}
+    ranks = {
+        rule: [first_ranks(found[items], items) for items in tested]
+        for rule, found in lists.items()
+    }
     by_rule, by_decile = {}, {}
     basis = np.array([np.mean(rank > 0) for rank in ranks["count"]])
     best = ceil(np.count_nonzero(counts) / 100)
     for rule, found in lists.items():
         hit_rates = np.array([np.mean(rank > 0) for rank in ranks[rule]])
-        reciprocal = [np.mean(np.where(rank > 0, 1 / np.maximum(rank, 1), 0)) for rank in ranks[rule]]
+        reciprocal = [
+            np.mean(np.where(rank > 0, 1 / np.maximum(rank, 1), 0)) for rank in ranks[rule]
+        ]
         slots = found[found >= 0]
         by_rule[(rule,)] = {
             "baskets": len(tested),
@@ -159,7 +164,12 @@ def evaluate(
 
 
 def make_lists(
-    score: Scores, pairs: np.ndarray, counts: np.ndarray, listed: np.ndarray, baskets: int, wanted: int
+    score: Scores,
+    pairs: np.ndarray,
+    counts: np.ndarray,
+    listed: np.ndarray,
+    baskets: int,
+    wanted: int,
 ) -> np.ndarray:
     """Return the lists of all products, -1 where a list ends; ties go to the smaller number."""
     found = []
