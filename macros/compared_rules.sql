@@ -1,9 +1,9 @@
 {% macro compared_rules() %}
     {#-
-        The rules that order a list, each as the score of a pair: of the baskets that are counted
-        (baskets), those with the product (product_baskets), with the other (other_baskets) and with
-        both (both_baskets). Where the score is null, the other product is not in the list. Scores
-        that are equal must be equal numbers, so a rule has one division of whole numbers at most.
+        The rules that order a list, each as the score of a pair, in counts of training baskets:
+        with both products, with the product, with the other, and all. Where a score is null, the
+        other product is not in the list. Equal scores must be equal numbers, so that ties are
+        seen: whole numbers, or one division of them. The squared cosine has the cosine's order.
     -#}
     {{- return({
         'count': 'both_baskets',
@@ -17,7 +17,7 @@
 
 
 {% macro log_likelihood_ratio() %}
-    {#- Dunning's G2 of the four cells of a pair, up to a factor; rounded, since logarithms are not exact. -#}
+    {#- Half of Dunning's G2 of the four cells of a pair; rounded, as logarithms are not exact. -#}
     {%- set cells = [
         ('both_baskets', 'product_baskets', 'other_baskets'),
         ('product_baskets - both_baskets', 'product_baskets', 'baskets - other_baskets'),

@@ -1,4 +1,4 @@
-"""Say how good the recommendations are: against best sellers and other rules, on held-out baskets."""
+"""Say how good the recommendations are, against best sellers and other rules."""
 
 import os
 import time

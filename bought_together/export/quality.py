@@ -18,7 +18,6 @@ MARTS_OF_QUALITY = {
     "recommendation_quality": "hit_rate desc, rule",
     "recommendation_quality_by_popularity": "rule, popularity_decile",
 }
-
 Quality = dict[str, Any]
 
 
@@ -103,11 +102,8 @@ def verdict(rows: list[Quality]) -> str:
     One beats the other where the interval of their difference leaves out zero.
     """
     by_rule = {row["rule"]: row for row in rows}
-    sellers = by_rule["best_sellers"]
-    ahead = {**sellers, "difference_to_count": -sellers["difference_to_count"]}
-    low, high = sellers["difference_high"], sellers["difference_low"]
-    ahead |= {"difference_low": minus(low), "difference_high": minus(high)}
-    first = f"The count {beats(ahead)} best sellers ({described(ahead)})"
+    sellers = turned(by_rule["best_sellers"])
+    first = f"The count {beats(sellers)} ({described(sellers)})"
     better = [row for row in rows if (row["difference_low"] or 0) > 0]
     if not better:
         return f"{first}, and no rule beats the count."
@@ -115,12 +111,24 @@ def verdict(rows: list[Quality]) -> str:
     return f"{first}, and {rule_name(best['rule'])} beats the count ({described(best)})."
 
 
+def turned(row: Quality) -> Quality:
+    """Return a row with the difference of the count to the rule, not of the rule to the count."""
+    names = ("difference_to_count", "difference_high", "difference_low")
+    difference, low, high = (None if row[name] is None else -row[name] for name in names)
+    return {
+        **row,
+        "difference_to_count": difference,
+        "difference_low": low,
+        "difference_high": high,
+    }
+
+
 def beats(row: Quality) -> str:
     if (row["difference_low"] or 0) > 0:
-        return "beats"
-    return (
-        "loses to" if (row["difference_high"] or 0) < 0 else "is as good as, within the interval,"
-    )
+        return "beats best sellers"
+    if (row["difference_high"] or 0) < 0:
+        return "loses to best sellers"
+    return "is as good as best sellers, within the interval"
 
 
 def described(row: Quality) -> str:
@@ -130,10 +138,6 @@ def described(row: Quality) -> str:
 
 def rule_name(rule: str) -> str:
     return rule.replace("_", " ")
-
-
-def minus(value: float | None) -> float | None:
-    return None if value is None else -value
 
 
 def percent(value: float | None) -> str:

@@ -6,7 +6,7 @@
     published/<build>/run_results.json                  the models and tests that ran in this build
     published/<build>/state/                            what it counted (pairs/state.py)
     published/<build>/manifest.json                     written when the files above are complete
-    published/<build>/quality.json                      what an evaluation has found, if there was one
+    published/<build>/quality.json                      what an evaluation has found, if any
 
 Readers follow the pointer and need nothing else of the lake.
 """

@@ -29,7 +29,9 @@ ordered as (
     select
         baskets.order_id,
         dates.ordered_at is not null as is_dated,
-        row_number() over (order by dates.ordered_at asc nulls last, baskets.order_id asc) as date_place,
+        row_number()
+            over (order by dates.ordered_at asc nulls last, baskets.order_id asc)
+            as date_place,
         row_number() over (order by baskets.order_id asc) as place,
         count(*) over () as basket_count,
         count(dates.ordered_at) over () as dated_basket_count

@@ -53,9 +53,9 @@ scored as not materialized (
     select
         product_number,
         other_product_key,
-        {% for rule, score in rules.items() %}
-        ({{ score }})::double as {{ rule }}_score{{ ',' if not loop.last }}
-        {% endfor %}
+    {% for rule, score in rules.items() %}
+    ({{ score }})::double as {{ rule }}_score{{ ',' if not loop.last }}
+    {% endfor %}
     from measured
 
 ),
@@ -67,9 +67,9 @@ best_scores as (
 
     select
         product_number,
-        {% for rule in rules %}
-        max({{ rule }}_score, {{ wanted }}) as {{ rule }}_scores{{ ',' if not loop.last }}
-        {% endfor %}
+    {% for rule in rules %}
+    max({{ rule }}_score, {{ wanted }}) as {{ rule }}_scores{{ ',' if not loop.last }}
+    {% endfor %}
     from scored
     group by product_number
 
@@ -79,9 +79,9 @@ least_scores as (
 
     select
         product_number,
-        {% for rule in rules %}
-        {{ rule }}_scores[-1] as {{ rule }}_least{{ ',' if not loop.last }}
-        {% endfor %}
+    {% for rule in rules %}
+    {{ rule }}_scores[-1] as {{ rule }}_least{{ ',' if not loop.last }}
+    {% endfor %}
     from best_scores
 
 ),
@@ -93,9 +93,9 @@ candidates as not materialized (
     inner join least_scores
         on scored.product_number = least_scores.product_number
     where
-        {% for rule in rules %}
+    {% for rule in rules %}
         scored.{{ rule }}_score >= least_scores.{{ rule }}_least{{ ' or' if not loop.last }}
-        {% endfor %}
+    {% endfor %}
 
 ),
 
@@ -103,15 +103,15 @@ best as (
 
     select
         candidates.product_number,
-        {% for rule in rules %}
-        min(
-            list_position(best_scores.{{ rule }}_scores, candidates.{{ rule }}_score)::bigint
-            * 4294967296 + candidates.other_product_key,
-            {{ wanted }}
-        ) filter (
-            where candidates.{{ rule }}_score >= best_scores.{{ rule }}_scores[-1]
-        ) as {{ rule }}_keys{{ ',' if not loop.last }}
-        {% endfor %}
+    {% for rule in rules %}
+    min(
+        list_position(best_scores.{{ rule }}_scores, candidates.{{ rule }}_score)::bigint
+        * 4294967296 + candidates.other_product_key,
+        {{ wanted }}
+    ) filter (
+        where candidates.{{ rule }}_score >= best_scores.{{ rule }}_scores[-1]
+    ) as {{ rule }}_keys{{ ',' if not loop.last }}
+    {% endfor %}
     from candidates
     inner join best_scores
         on candidates.product_number = best_scores.product_number

@@ -6,6 +6,7 @@ worlds would take minutes.
 
 import json
 import random
+import shutil
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -15,6 +16,11 @@ import duckdb
 import numpy as np
 import pytest
 
+from bought_together.errors import CannotRun
+from bought_together.export.quality import verdict
+from bought_together.storage.builds import add_to_build
+from tests.support import ROOT
+from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.oracle import read_catalogue
 from tests.support.quality import RULES, Basket, Rows, evaluate, read_dated_baskets, split
 from tests.support.real_data import real
@@ -177,6 +183,101 @@ def test_real_data(compiled: dict[str, dict[str, str]], data_set: str) -> None:
     assert_same(evaluation.rows(), expected)
     hits = {rule: row["hit_rate"] for (rule,), row in expected[0].items()}
     assert hits["lift"] < hits["best_sellers"] < hits["count"]
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "dask"])
+def test_make_evaluate_looks_at_what_was_built(
+    tmp_path: Path, dbt_folder: Path, engine: str
+) -> None:
+    shop = Shop(tmp_path, dbt_folder, engine=engine)
+    for name in ("transactions", "products"):
+        shutil.copy(ROOT / f"data/{name}.txt", shop.folder)
+    nothing = shop.run("evaluate")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert nothing.stderr.startswith("error: no recommendations at ")
+    shop.build()
+    made = [name for (name,) in shop.query("select table_name from information_schema.tables")]
+    assert "product_recommendations" in made
+    assert not [name for name in made if "quality" in name or "evaluation" in name]
+    published = (shop.lake / "published.json").read_text()
+    recommendations = shop.export.read_bytes()
+    expected = evaluate(read_dated_baskets(shop.transactions), list(read_catalogue(shop.products)))
+
+    shop.transactions.write_text(json.dumps({"itemList": [{"item": "a"}, {"item": "b"}]}) + "\n")
+    assert shop.run("flatten").returncode == 0  # a run that no build has read
+    evaluated = shop.run("evaluate")
+    assert (evaluated.returncode, evaluated.stderr) == (0, ""), evaluated.stdout
+    assert "The count beats best sellers (+32.4 points" in evaluated.stdout
+    kept = json.loads((shop.published / "quality.json").read_text())
+    assert kept["settings"] == {"evaluation_test_share": 0.2, "recommendations_per_product": 5}
+    marts = [(kept[mart], number + 1) for number, mart in enumerate(MODELS[-2:])]
+    found = [
+        {tuple(row.values())[:key]: dict(list(row.items())[key:]) for row in rows}
+        for rows, key in marts
+    ]
+    assert_same((found[0], found[1]), expected)
+    assert (shop.lake / "published.json").read_text() == published
+    assert shop.export.read_bytes() == recommendations
+
+    other = json.loads(published) | {"run": "another"}
+    (shop.lake / "published.json").write_text(json.dumps(other))
+    refused = shop.run("evaluate")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "run `make build` first" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    shop.warehouse.unlink()
+    assert shop.run("evaluate").stderr.startswith("error: there is no warehouse at ")
+
+
+def test_a_build_that_is_gone_keeps_no_evaluation(shop: Shop) -> None:
+    folder = write_export(shop, ROWS, LISTED)
+    assert add_to_build(str(shop.lake), folder.name, "quality.json", {}) == str(
+        folder / "quality.json"
+    )
+    shutil.rmtree(folder)
+    with pytest.raises(CannotRun, match=f"holds no build {folder.name} any more$"):
+        add_to_build(str(shop.lake), folder.name, "quality.json", {})
+    assert not folder.exists()
+
+
+QUALITY = {
+    "rule": "count",
+    "hit_rate": 0.5,
+    "difference_to_count": 0,
+    "difference_low": 0,
+    "difference_high": 0,
+}
+VERDICTS = {
+    (-0.1, -0.2, -0.05): "The count beats best sellers (+10.0 points, 95 % interval +5.0 to +20.0)",
+    (0.1, 0.05, 0.2): "The count loses to best sellers (-10.0 points, 95 % interval -20.0 to -5.0)",
+    (0.1, -0.1, 0.3): "The count is as good as best sellers, within the interval (-10.0 points",
+    (
+        0.1,
+        None,
+        None,
+    ): "The count is as good as best sellers, within the interval (-10.0 points, 95 %",
+}
+
+
+@pytest.mark.parametrize(("difference", "told"), VERDICTS.items())
+def test_the_verdict_is_one_sentence(difference: tuple[float | None, ...], told: str) -> None:
+    names = ("difference_to_count", "difference_low", "difference_high")
+    sellers = {"rule": "best_sellers", "hit_rate": 0.4, **dict(zip(names, difference, strict=True))}
+    said = verdict([QUALITY, sellers])
+    assert said.startswith(told)
+    is_better = difference[1] is not None and difference[1] > 0
+    assert said.endswith("no rule beats the count.") is not is_better
+    better = {
+        **QUALITY,
+        "rule": "some_rule",
+        "hit_rate": 0.6,
+        "difference_to_count": 0.1,
+        "difference_low": 0.05,
+        "difference_high": 0.15,
+    }
+    assert verdict([better, QUALITY, sellers]).endswith(
+        ", and some rule beats the count (+10.0 points, 95 % interval +5.0 to +15.0)."
+    )
 
 
 def bundles(chance: random.Random, count: int) -> list[Basket]:
