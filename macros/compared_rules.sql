@@ -7,6 +7,8 @@
     -#}
     {{- return({
         'count': 'both_baskets',
+        'shop_settings':
+            'case when both_baskets >= ' ~ var('min_copurchase_count', 1) ~ ' then both_baskets end',
         'leverage': 'both_baskets * baskets - product_baskets * other_baskets',
         'cosine': 'both_baskets * both_baskets / (product_baskets * other_baskets)',
         'jaccard': 'both_baskets / (product_baskets + other_baskets - both_baskets)',

@@ -38,7 +38,7 @@ MODELS = (
     "recommendation_quality_by_popularity",
 )
 WORLDS = 50
-SETTINGS = {"default": (5, Fraction(1, 5)), "other": (2, Fraction(3, 10))}
+SETTINGS = {"default": (5, Fraction(1, 5), 1), "other": (2, Fraction(3, 10), 2)}
 GONE = 1 << 40  # what the order ids of another file begin with
 FIRST_DAY = datetime(2024, 3, 1)
 
@@ -114,8 +114,12 @@ def compiled(
     """The SQL of the models by setting, from dbt."""
     shop = Shop(tmp_path_factory.mktemp("compiled"), dbt_folder)
     found = {}
-    for name, (wanted, share) in SETTINGS.items():
-        variables = {"recommendations_per_product": wanted, "evaluation_test_share": float(share)}
+    for name, (wanted, share, least) in SETTINGS.items():
+        variables = {
+            "recommendations_per_product": wanted,
+            "evaluation_test_share": float(share),
+            "min_copurchase_count": least,
+        }
         done = shop.dbt("compile", "--selector", "evaluation", "--vars", json.dumps(variables))
         assert done.returncode == 0, done.stdout
         folder = dbt_folder / "target/compiled/bought_together/models/evaluation"

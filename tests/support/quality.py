@@ -81,8 +81,12 @@ def evaluate(
     catalogue: Iterable[str],
     wanted: int = 5,
     share: Fraction = Fraction(1, 5),
+    least: int = 1,
 ) -> tuple[Rows, Rows]:
-    """Return the rows of both marts: by rule, and by rule and decile."""
+    """Return the rows of both marts: by rule, and by rule and decile.
+
+    `least` is the shop's own setting: fewer baskets with both products are no recommendation.
+    """
     training, test = split(baskets, share)
     sold = np.array(
         sorted({product for basket in [*training, *test] for product in basket.products}), object
@@ -106,6 +110,9 @@ def evaluate(
         rule: make_lists(score, pairs, counts, listed, len(training), wanted)
         for rule, score in RULES.items()
     }
+    lists["shop_settings"] = make_lists(
+        RULES["count"], np.where(pairs >= least, pairs, 0), counts, listed, len(training), wanted
+    )
     sellers = [number for number in np.flatnonzero(listed) if counts[number]]
     lists["best_sellers"] = padded(
         [[each for each in sellers if each != seed][:wanted] for seed in range(len(sold))], wanted
