@@ -157,7 +157,7 @@ class Shop:
             shutil.copytree(
                 ROOT / name, self.project / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for name in ("dbt_project.yml", "profiles.yml"):
+        for name in ("dbt_project.yml", "profiles.yml", "selectors.yml"):
             shutil.copy(ROOT / name, self.project / name)
 
     def build(
