@@ -39,7 +39,6 @@ MODELS = (
 )
 WORLDS = 50
 SETTINGS = {"default": (5, Fraction(1, 5), 1), "other": (2, Fraction(3, 10), 2)}
-GONE = 1 << 40  # what the order ids of another file begin with
 FIRST_DAY = datetime(2024, 3, 1)
 
 
@@ -54,9 +53,9 @@ class Evaluation:
     def given(
         self, baskets: Iterable[Basket], catalogue: Iterable[str], gone: bool = False
     ) -> None:
-        """Make the tables that the models read; with `gone`, also lines of a removed file."""
+        """Make the tables that the models read; with `gone`, also a removed line per basket."""
         baskets = list(baskets)
-        products = sorted({product for basket in baskets for product in basket.products})
+        products = sorted({"gone"}.union(*(basket.products for basket in baskets)))
         numbers = list(range(1, len(products) + 1))
         random.Random(len(products)).shuffle(numbers)
         lines = [
@@ -65,7 +64,7 @@ class Evaluation:
             for product in sorted(basket.products)
         ]
         if gone:
-            lines += [(order_id + GONE, product, -1) for order_id, product, _ in lines]
+            lines += [(basket.order_id, "gone", -1) for basket in baskets]
         self.table(
             "int_line_items_kept", "order_id bigint, product_id varchar, change integer", lines
         )
