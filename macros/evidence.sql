@@ -4,39 +4,42 @@
     has these columns gets the measures in this order. A product in no basket has no share of them.
 -#}
 {% macro evidence_measures(other_basket_count) %}
-    {%- set other = other_basket_count -%}
-    {%- set without = 'total_basket_count - basket_count' -%}
-    {%- set without_other = 'total_basket_count - ' ~ other -%}
-    {%- set neither = without ~ ' - ' ~ other ~ ' + copurchase_count' -%}
     copurchase_count / total_basket_count as support,
     copurchase_count / nullif(basket_count, 0) as confidence,
-    basket_count::double * {{ other }} / total_basket_count as expected_count,
+    basket_count::double * {{ other_basket_count }} / total_basket_count as expected_count,
     copurchase_count / nullif(expected_count, 0) as lift,
-    sign(copurchase_count - expected_count) * 2 * (
-        {{ chance_term('copurchase_count', 'basket_count', other) }}
-        + {{ chance_term('basket_count - copurchase_count', 'basket_count', without_other) }}
-        + {{ chance_term(other ~ ' - copurchase_count', without, other) }}
-        + {{ chance_term(neither, without, without_other) }}
-    ) as log_likelihood_ratio
+    sign(copurchase_count - expected_count) * {{ log_likelihood_ratio(
+        'copurchase_count', 'basket_count', other_basket_count, 'total_basket_count'
+    ) }} as log_likelihood_ratio
 {%- endmacro %}
 
 
 {#-
-    k * ln(k / E): a cell of the table of two products, with k baskets where its row and its column
-    have so many; E is what it holds when the products are independent.
+    2 * sum(k * ln(k / E)) over the four cells of the table of two products, from the numbers of
+    baskets with both, with one, with the other, and of all. E is what a cell holds when the
+    products are independent: the product of its row and its column, divided by all. Nothing is
+    observed in a cell of 0, whose term is 0.
 -#}
-{% macro chance_term(cell, row_total, column_total) -%}
-    case
-        when ({{ cell }}) > 0
-            then
-                ({{ cell }})
-                * ln(
-                    ({{ cell }})::double * total_basket_count
-                    / ({{ row_total }}) / ({{ column_total }})
-                )
-        else 0
-    end
-{%- endmacro %}
+{% macro log_likelihood_ratio(both, one, other, all) %}
+    {%- set cells = [
+        (both, one, other),
+        (one ~ ' - ' ~ both, one, all ~ ' - ' ~ other),
+        (other ~ ' - ' ~ both, all ~ ' - ' ~ one, other),
+        (
+            all ~ ' - ' ~ one ~ ' - ' ~ other ~ ' + ' ~ both,
+            all ~ ' - ' ~ one,
+            all ~ ' - ' ~ other
+        )
+    ] -%}
+    {%- set terms = [] -%}
+    {%- for cell, row, column in cells -%}
+        {%- do terms.append(
+            '(' ~ cell ~ ') * ln(greatest(' ~ cell ~ ', 1)::double * ' ~ all
+            ~ ' / greatest((' ~ row ~ ')::double * (' ~ column ~ '), 1))'
+        ) -%}
+    {%- endfor -%}
+    {{- return('2 * (' ~ terms | join(' + ') ~ ')') -}}
+{% endmacro %}
 
 
 {#- 6.6349 is the 99th percentile of the chi-squared distribution with one degree of freedom. -#}

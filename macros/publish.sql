@@ -123,6 +123,7 @@
         'int_data_measured': 'made',
         'oversized_baskets': 'arg_max(made, made.product_count)',
         'recommendation_changes': 'histogram(made.list_change)',
+        'product_changes': 'histogram(made.product_change)',
         'product_recommendations': 'count(*)',
         'products': 'count(*)'
     } -%}

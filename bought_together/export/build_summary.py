@@ -35,7 +35,10 @@ def describe_build(measures: Measures, max_basket_products: int) -> str:
             )
         if data["published_build"] and (changes := measures.get("recommendation_changes")):
             kinds = ("unchanged", "reordered", "changed", "new", "gone")
-            lines.append("lists      " + ", ".join(f"{changes.get(k, 0):,} {k}" for k in kinds))
+            lists = ", ".join(f"{changes.get(kind, 0):,} {kind}" for kind in kinds)
+            products = measures.get("product_changes") or {}
+            came_and_gone = ", ".join(f"{products.get(kind, 0):,} {kind}" for kind in kinds[-2:])
+            lines.append(f"lists      {lists}; products {came_and_gone}")
     return "\n".join(lines)
 
 

@@ -34,7 +34,7 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.pointers import read_json
 
-PUBLISHED_VIEWS = ("published_build", "published_recommendations")
+PUBLISHED_VIEWS = ("published_build", "published_recommendations", "published_products")
 # What a count leaves, with the types in DuckDB. A published build keeps all but the shortlist.
 STATE_TABLES = {
     "products": {"product_id": "varchar", "product_number": "integer", "basket_count": "bigint"},
@@ -69,6 +69,13 @@ RECOMMENDATION = {
     "product_id": "varchar",
     "recommendation_rank": "integer",
     "recommended_product_id": "varchar",
+    "copurchase_count": "bigint",
+}
+PRODUCT = {"product_id": "varchar", "basket_count": "bigint", "is_in_catalogue": "boolean"}
+# What is compared with a published build: its marts, as which view, with these columns.
+COMPARED_MARTS = {
+    "product_recommendations": ("published_recommendations", RECOMMENDATION),
+    "products": ("published_products", PRODUCT),
 }
 
 
@@ -180,16 +187,17 @@ def mount_published(connection: duckdb.DuckDBPyConnection, lake_path: str) -> No
     except CannotRun:  # damaged: the next build replaces it
         published = None
     mount_rows(connection, "published_build", BUILD, [published] if published else [])
-    if published:
-        folder = build_path(full_path(lake_path), published["build"])
-        file = literal(parquet_glob(f"{folder}/product_recommendations.parquet"))
-        select = f"select {', '.join(RECOMMENDATION)} from read_parquet({file})"
-        try:
-            create_view(connection, "published_recommendations", select)
-            return
-        except duckdb.Error:
-            pass
-    mount_rows(connection, "published_recommendations", RECOMMENDATION, [])
+    for mart, (name, types) in COMPARED_MARTS.items():
+        if published:
+            folder = build_path(full_path(lake_path), published["build"])
+            file = literal(parquet_glob(f"{folder}/{mart}.parquet"))
+            select = f"select {', '.join(types)} from read_parquet({file})"
+            try:
+                create_view(connection, name, select)
+                continue
+            except duckdb.Error:
+                pass
+        mount_rows(connection, name, types, [])
 
 
 def mount_rows(

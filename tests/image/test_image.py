@@ -130,7 +130,16 @@ print(json.dumps({
 }))
 """
 APP = {
-    "batch": ["dbt_project.yml", "macros", "models", "profiles.yml", "scripts", "seeds", "tests"],
+    "batch": [
+        "dbt_project.yml",
+        "macros",
+        "models",
+        "profiles.yml",
+        "scripts",
+        "seeds",
+        "selectors.yml",
+        "tests",
+    ],
     "service": ["scripts"],
 }
 

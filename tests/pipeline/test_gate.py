@@ -128,17 +128,34 @@ def test_a_threshold_that_is_none_is_one_line(shop: Shop, name: str, value: str)
 
 def test_lists_that_change_are_told_and_much_change_warns(published: Shop) -> None:
     built = published.run("build", "--skip-flatten")
-    assert "lists      4 unchanged, 0 reordered, 0 changed, 0 new, 0 gone" in built.stdout
+    assert (
+        "lists      4 unchanged, 0 reordered, 0 changed, 0 new, 0 gone; products 0 new, 0 gone\n"
+        in built.stdout
+    )
     assert "warn_lists_changed" not in built.stdout
     published.write_records(records([["a", "b"], ["a", "c"], ["a", "c"], ["b", "e"], ["b", "c"]]))
     built = published.run("build")
-    assert "lists      0 unchanged, 2 reordered, 1 changed, 1 new, 1 gone" in built.stdout, (
-        built.stdout
-    )
+    assert (
+        "lists      0 unchanged, 2 reordered, 1 changed, 1 new, 1 gone; products 1 new, 0 gone\n"
+        in built.stdout
+    ), built.stdout
     assert "(warn_lists_changed)" in built.stdout
     changes = dict(published.query("select product_id, list_change from recommendation_changes"))
     assert changes["d"] == "gone"
     assert changes["e"] == "new"
+    assert published.query("select product_id, product_change from product_changes") == [
+        ("e", "new")
+    ]
+    moves = published.query("select * exclude (copurchase_count) from recommendation_moves")
+    assert set(moves) == {
+        ("a", "b", 2, 1, 2, "fewer sales"),
+        ("a", "c", 1, 2, 1, "new sales"),
+        ("b", "a", 1, 2, 2, "fewer sales"),
+        ("b", "c", 2, 1, 2, "fewer sales"),
+        ("c", "a", 1, 2, 1, "new sales"),
+        ("c", "b", 2, 1, 2, "fewer sales"),
+        ("c", "d", None, 3, 1, "fewer sales"),
+    }
 
 
 @pytest.mark.parametrize("damage", ["folder", "file", "pointer"])

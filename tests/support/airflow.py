@@ -32,6 +32,7 @@ DEPLOYED = (
     "profiles.yml",
     "scripts",
     "seeds",
+    "selectors.yml",
     "tests",
 )
 PASSWORD = "p@ss/w:rd %41?#"  # with everything that has a meaning in an address

@@ -11,7 +11,8 @@ renamed as (
     select
         product_id,
         recommended_product_id,
-        recommendation_rank
+        recommendation_rank,
+        copurchase_count
     from source
 
 )
