@@ -58,7 +58,10 @@ def recommendations_for(
             best[product_id] = row | {
                 "rank": len(best) + 1,
                 "confidence": row["copurchase_count"] / counts[member["product_id"]],
-                "because_of": {name: member[name] for name in ("product_id", "product_name")},
+                "because_of": {
+                    "product_id": member["product_id"],
+                    "product_name": member["product_name"],
+                },
             }
             if len(best) == limit:
                 break
