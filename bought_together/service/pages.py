@@ -37,6 +37,8 @@ REMARKS = {
     "one basket": "one basket only",
     "weak": "may be chance",
 }
+# An answer that an older program has published to Redis says nothing of these.
+UNKNOWN_EVIDENCE = {"recommendation_source": "copurchase", "confidence": None, "evidence": None}
 CACHE_PAGES = {"Cache-Control": "no-cache"}
 CACHE_ASSETS = {"Cache-Control": "public, max-age=3600"}
 
@@ -159,6 +161,7 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
         return render(request, "missing.html", 404, version=version, product_id=product_id)
     (encoded,) = await answers_of(version, [product_id], None)
     answer = orjson.loads(encoded)
+    answer["recommendations"] = [UNKNOWN_EVIDENCE | other for other in answer["recommendations"]]
     answer["category_code"] = version.catalogue.table["category_code"][row].as_py()
     return render(request, "product.html", version=version, product=answer)
 

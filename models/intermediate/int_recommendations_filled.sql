@@ -2,12 +2,14 @@
 
 with
 
+-- The filter is where the rows come in, so that DuckDB plans nothing for an empty result.
 found as (
 
     select
         product_id,
         recommended_product_id
     from {{ ref('int_recommendations_found') }}
+    where {{ var('fill_short_lists') }}::boolean
 
 ),
 
@@ -43,6 +45,7 @@ products_keyed as (
         product_key,
         is_in_catalogue
     from {{ ref('int_products_keyed') }}
+    where {{ var('fill_short_lists') }}::boolean
 
 ),
 
@@ -52,6 +55,7 @@ catalogue as (
         product_id,
         nullif(category_code, '') as category_code
     from {{ ref('stg_products') }}
+    where {{ var('fill_short_lists') }}::boolean
 
 ),
 
@@ -95,7 +99,6 @@ short_products as (
     from products
     left join chosen
         on products.product_id = chosen.product_id
-    where {{ var('fill_short_lists') }}::boolean
     group by
         products.product_id,
         products.category_code

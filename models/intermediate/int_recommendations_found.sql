@@ -2,7 +2,8 @@
 
 with
 
-shortlist as (
+-- Two scans are cheaper than a copy.
+shortlist as not materialized (
 
     select
         product_id,

@@ -33,6 +33,15 @@ pinned as (
 
 ),
 
+products as (
+
+    select
+        product_id,
+        product_number
+    from {{ ref('int_products_keyed') }}
+
+),
+
 catalogue as (
 
     select
@@ -43,98 +52,24 @@ catalogue as (
 
 ),
 
-unpinned as (
-
-    select
-        found.product_id,
-        found.recommended_product_id,
-        found.recommended_basket_count,
-        found.copurchase_count,
-        'copurchase' as recommendation_source,
-        0 as fill_rank
-    from found
-    anti join pinned
-        on
-            found.product_id = pinned.product_id
-            and found.recommended_product_id = pinned.recommended_product_id
-
-    union all
-
-    select
-        product_id,
-        recommended_product_id,
-        null as recommended_basket_count,
-        null as copurchase_count,
-        recommendation_source,
-        fill_rank
-    from filled
-
-),
-
--- A pin's place is that of the unpinned product which it stands before.
-placed as (
-
-    select
-        product_id,
-        recommended_product_id,
-        copurchase_count,
-        recommendation_source,
-        null as pin_position,
-        row_number() over (
-            partition by product_id
-            order by
-                fill_rank asc,
-                copurchase_count desc,
-                recommended_basket_count desc,
-                recommended_product_id asc
-        ) as place
-    from unpinned
-    qualify place <= {{ var('recommendations_per_product') }}
-
-    union all
-
-    select
-        product_id,
-        recommended_product_id,
-        null as copurchase_count,
-        'pinned' as recommendation_source,
-        pin_position,
-        pin_position + 1
-        - row_number() over (partition by product_id order by pin_position) as place
-    from pinned
-
-),
-
-ranked as (
-
-    select
-        product_id,
-        recommended_product_id,
-        copurchase_count,
-        recommendation_source,
-        row_number() over (
-            partition by product_id
-            order by
-                place asc,
-                pin_position asc nulls last
-        ) as recommendation_rank
-    from placed
-    qualify recommendation_rank <= {{ var('recommendations_per_product') }}
-
-),
-
 added as (
 
     select
         product_id,
-        recommended_product_id
+        recommended_product_id,
+        recommendation_source,
+        fill_rank,
+        null as pin_position
     from filled
 
     union all
 
     select
         product_id,
-        recommended_product_id
+        recommended_product_id,
+        'pinned' as recommendation_source,
+        null as fill_rank,
+        pin_position
     from pinned
 
 ),
@@ -147,9 +82,9 @@ added_numbers as (
         product.product_number,
         recommended_product.product_number as recommended_product_number
     from added
-    inner join {{ ref('int_products_keyed') }} as product
+    inner join products as product
         on added.product_id = product.product_id
-    inner join {{ ref('int_products_keyed') }} as recommended_product
+    inner join products as recommended_product
         on added.recommended_product_id = recommended_product.product_id
 
 ),
@@ -174,6 +109,127 @@ added_counts as (
 
 ),
 
+added_and_counted as (
+
+    select
+        added.product_id,
+        added.recommended_product_id,
+        coalesce(added_counts.copurchase_count, 0) as copurchase_count,
+        added.recommendation_source,
+        added.fill_rank,
+        added.pin_position
+    from added
+    left join added_counts
+        on
+            added.product_id = added_counts.product_id
+            and added.recommended_product_id = added_counts.recommended_product_id
+
+),
+
+unpinned as (
+
+    select
+        found.product_id,
+        found.recommended_product_id,
+        found.recommended_basket_count,
+        found.copurchase_count,
+        'copurchase' as recommendation_source,
+        0 as fill_rank
+    from found
+    anti join pinned
+        on
+            found.product_id = pinned.product_id
+            and found.recommended_product_id = pinned.recommended_product_id
+
+    union all
+
+    select
+        product_id,
+        recommended_product_id,
+        null as recommended_basket_count,
+        copurchase_count,
+        recommendation_source,
+        fill_rank
+    from added_and_counted
+    where fill_rank is not null
+
+),
+
+placed as (
+
+    select
+        product_id,
+        recommended_product_id,
+        copurchase_count,
+        recommendation_source,
+        row_number() over (
+            partition by product_id
+            order by
+                fill_rank asc,
+                copurchase_count desc,
+                recommended_basket_count desc,
+                recommended_product_id asc
+        ) as place
+    from unpinned
+    qualify place <= {{ var('recommendations_per_product') }}
+
+),
+
+-- Lists with pins: a pin's place is that of the product which it stands before.
+merged as (
+
+    select
+        placed.*,
+        null as pin_position
+    from placed
+    semi join pinned
+        on placed.product_id = pinned.product_id
+
+    union all
+
+    select
+        product_id,
+        recommended_product_id,
+        copurchase_count,
+        recommendation_source,
+        pin_position + 1
+        - row_number() over (partition by product_id order by pin_position) as place,
+        pin_position
+    from added_and_counted
+    where pin_position is not null
+
+),
+
+ranked as (
+
+    select
+        placed.product_id,
+        placed.recommended_product_id,
+        placed.copurchase_count,
+        placed.recommendation_source,
+        placed.place as recommendation_rank
+    from placed
+    anti join pinned
+        on placed.product_id = pinned.product_id
+
+    union all
+
+    select
+        product_id,
+        recommended_product_id,
+        copurchase_count,
+        recommendation_source,
+        row_number() over (
+            partition by product_id
+            order by
+                place asc,
+                pin_position asc nulls last
+        ) as recommendation_rank
+    from merged
+    qualify recommendation_rank <= {{ var('recommendations_per_product') }}
+
+),
+
 named as (
 
     select
@@ -182,15 +238,11 @@ named as (
         ranked.recommended_product_id,
         catalogue.product_name as recommended_product_name,
         catalogue.category_code as recommended_category_code,
-        coalesce(ranked.copurchase_count, added_counts.copurchase_count, 0) as copurchase_count,
+        ranked.copurchase_count,
         ranked.recommendation_source
     from ranked
     inner join catalogue
         on ranked.recommended_product_id = catalogue.product_id
-    left join added_counts
-        on
-            ranked.product_id = added_counts.product_id
-            and ranked.recommended_product_id = added_counts.recommended_product_id
 
 )
 

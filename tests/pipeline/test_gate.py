@@ -119,6 +119,9 @@ def test_older_transactions_are_refused(published: Shop) -> None:
         ("ALLOW_OLDER_DATA", "perhaps"),
         ("MAX_BASKET_PRODUCTS", "1.5"),
         ("MAX_BASKET_PRODUCTS", "0"),
+        ("MIN_COPURCHASE_COUNT", "0"),
+        ("FILL_SHORT_LISTS", "perhaps"),
+        ("AS_OF", "24.12.2026"),
     ],
 )
 def test_a_threshold_that_is_none_is_one_line(shop: Shop, name: str, value: str) -> None:

@@ -272,6 +272,7 @@ def test_a_refused_pin_leaves_the_published_table(shop: Shop) -> None:
     built = shop.run("build")
     assert built.returncode == 0, built.stdout + built.stderr
     assert "warning" in built.stdout
+    assert "counts     everything" not in built.stdout  # a pin changes no count
     pinned = "select product_id, recommended_product_id from product_recommendations"
     assert shop.query(f"{pinned} where recommendation_source = 'pinned'") == [("c", "a")]
 

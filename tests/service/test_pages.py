@@ -5,6 +5,7 @@ browser reads them: by their elements, and along their links.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
@@ -217,6 +218,25 @@ def test_a_recommendation_says_what_speaks_for_it(site, source, evidence, told):
     site.evidence = {("1", 1): evidence}
     (text,) = read(site.open(), "/product?id=1").texts("li")
     assert " ".join(text.split()) == f"1 Milk 2 {told}"
+
+
+def test_an_answer_of_an_older_program_is_shown_without_evidence(site, monkeypatch):
+    """Redis holds it until something newer is published."""
+    old = {"rank": 1, "product_id": "2", "product_name": "Milk", "category_code": ""}
+    answer = {
+        "product_id": "1",
+        "product_name": "Tea",
+        "recommendations": [old | {"copurchase_count": 3}],
+    }
+
+    async def answers_of(*_: object) -> list[bytes]:
+        return [json.dumps(answer).encode()]
+
+    site.add("1", "Tea")
+    client = site.open()
+    monkeypatch.setattr("bought_together.service.pages.answers_of", answers_of)
+    (text,) = read(client, "/product?id=1").texts("li")
+    assert text.split() == ["1", "Milk", "2", "3", "baskets"]
 
 
 def test_a_product_without_a_name_goes_by_its_id(site):
