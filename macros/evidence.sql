@@ -38,8 +38,8 @@
             ~ ' / greatest((' ~ row ~ ')::double * (' ~ column ~ '), 1))'
         ) -%}
     {%- endfor -%}
-    {{- return('2 * (' ~ terms | join(' + ') ~ ')') -}}
-{% endmacro %}
+    2 * ({{ terms | join(' + ') }})
+{%- endmacro %}
 
 
 {#- 6.6349 is the 99th percentile of the chi-squared distribution with one degree of freedom. -#}

@@ -78,15 +78,15 @@ def quality_table(rows: list[Quality]) -> str:
         [
             [
                 rule_name(row["rule"]),
-                percent(row["hit_rate"]),
+                in_percent(row["hit_rate"]),
                 interval(row["hit_rate_low"], row["hit_rate_high"], percent),
                 "" if row["rule"] == "count" else points(row["difference_to_count"]),
                 ""
                 if row["rule"] == "count"
                 else interval(row["difference_low"], row["difference_high"], points),
-                percent(row["mean_reciprocal_rank"]),
-                percent(row["coverage"]),
-                percent(row["top_one_percent_share"]),
+                in_percent(row["mean_reciprocal_rank"]),
+                in_percent(row["coverage"]),
+                in_percent(row["top_one_percent_share"]),
             ]
             for row in rows
         ],
@@ -140,7 +140,7 @@ def rule_name(rule: str) -> str:
     return rule.replace("_", " ")
 
 
-def percent(value: float | None) -> str:
+def in_percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
