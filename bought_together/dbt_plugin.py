@@ -85,13 +85,14 @@ class Plugin(BasePlugin):
         variables = project_vars(project) | flags.VARS
         if variables["pair_engine"] == "dask":
             mount_count(conn, self.lake_path, run["run"])
-            mount_changes(conn, table_parts(self.lake_path, run, "line_items"), [])
+            parts = table_parts(self.lake_path, run, "line_items")
+            mount_changes(conn, parts, [], run.get("orders"))
             return
         rules = counting_rules(project, flags.VARS)
         fingerprint = counted_by(rules, project)
         plan = plan_count(self.lake_path, run, fingerprint, flags.FULL_REFRESH)
         mount_state(conn, plan.state or "", KEPT_TABLES if plan.state else ())
-        mount_changes(conn, plan.unchanged, plan.changed)
+        mount_changes(conn, plan.unchanged, plan.changed, run.get("orders"))
         mount_plan(conn, plan.summary, fingerprint)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:

@@ -135,11 +135,13 @@ def mount_changes(
     connection: duckdb.DuckDBPyConnection,
     unchanged: Iterable[str],
     changed: Iterable[tuple[str, int, list[int] | None]],
+    orders: str | None = None,
 ) -> None:
     """Point a view to line items, with what has changed since a state.
 
     `changed` holds parts with files that were added (1) or removed (-1), and the numbers of these
-    files; None when the part holds no others.
+    files; None when the part holds no others. `orders` is what the run's manifest says of mapped
+    order ids.
     """
     parts: dict[tuple[str, str], list[str]] = {("0", "true"): list(unchanged)}
     for path, change, numbers in changed:
@@ -148,13 +150,24 @@ def mount_changes(
         select = (f"({ours})::integer", "true") if change > 0 else (str(change), ours)
         parts.setdefault(select, []).append(path)
     selects = [
-        f"select order_id, product_id, quantity, {change} as change"
+        f"select order_id, product_id, quantity, {order_columns(orders)}, {change} as change"
         f" from read_parquet([{', '.join(literal(parquet_glob(path)) for path in paths)}])"
         f" where {condition}"
         for (change, condition), paths in parts.items()
         if paths
     ]
     create_view(connection, "line_item_changes", " union all ".join(selects))
+
+
+def order_columns(orders: str | None) -> str:
+    """Return the columns of line items that say which order they are of, in SQL.
+
+    Where no order id is mapped they are null, so that DuckDB plans no work for orders.
+    """
+    if orders is None:
+        columns = {"order_key": "varchar", "is_cancelled": "boolean", "is_whole_order": "boolean"}
+        return ", ".join(f"null::{kind} as {name}" for name, kind in columns.items())
+    return f"order_key, is_cancelled, {'true' if orders == 'records' else 'false'} as is_whole_order"
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:

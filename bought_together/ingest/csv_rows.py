@@ -1,0 +1,352 @@
+"""Read order lines from CSV: rows as columns, with the place of each row in its file.
+
+pyarrow reads blocks in which every row is one line. Where a quoted field spans lines, the standard
+library's csv module reads the rest of the file row by row; both understand quotes alike.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from bought_together.errors import CannotRun
+from bought_together.ingest import record_rules
+from bought_together.ingest.blocks import NotClean, count_newlines
+from bought_together.ingest.byte_ranges import Block, ByteRange, open_stream, read_lines
+from bought_together.ingest.inputs import BOM, HEAD, InputFile
+from bought_together.ingest.line_items import Flattened
+from bought_together.ingest.mapping import FieldName, OrderMapping, ProductMapping
+from bought_together.ingest.order_lines import Rows, flatten_rows
+from bought_together.ingest.record_rules import CutOff
+from bought_together.ingest.reject_rows import reject
+
+DELIMITERS = ",\t;|"
+ROWS_AT_A_TIME = 1 << 17
+QUOTE = b'"'
+
+
+class CsvLayout(NamedTuple):
+    """How a file's rows are read: `columns` has the index of each field that the mapping names.
+
+    The header takes `header_size` bytes.
+    """
+
+    delimiter: str
+    width: int
+    columns: dict[FieldName, int]
+    header_size: int
+    encoding: str
+
+
+class LongRows(Exception):
+    """A range of a file has a row that spans lines: the file must be read from its start."""
+
+
+class RowText(NamedTuple):
+    """A row as the csv module reads it: its place, line number, text and fields."""
+
+    place: int
+    line_number: int
+    text: bytes
+    fields: list[bytes]
+
+
+def find_layout(
+    head: bytes,
+    fields: list[FieldName],
+    mapping: OrderMapping | ProductMapping,
+    path: str,
+) -> CsvLayout:
+    """Return the layout of a file that begins with `head`; raises CannotRun without a field.
+
+    Where the mapping names no delimiter, it is the one that separates the fields of the header.
+    """
+    head = head.removeprefix(BOM)
+    candidates = [mapping.delimiter] if mapping.delimiter else list(DELIMITERS)
+    rows = [(each, *first_row(head, each, mapping.encoding)) for each in candidates]
+    widest = max(rows, key=lambda row: len(row[1]))
+    found = next((row for row in rows if holds_all(row[1], fields, mapping.header)), widest)
+    delimiter, names, size = found
+    columns = {}
+    for field in fields:
+        if isinstance(field, int):
+            if field > len(names):
+                raise no_column(path, field, names)
+            columns[field] = field - 1
+        elif not mapping.header:
+            raise CannotRun(
+                f"{path} has no header, so its columns have no names: give {field} as a number"
+            )
+        elif field not in names:
+            raise no_column(path, field, names)
+        elif names.count(field) > 1:
+            raise CannotRun(f"{path} has two columns {field}: give its number")
+        else:
+            columns[field] = names.index(field)
+    header_size = size if mapping.header else 0
+    return CsvLayout(delimiter, len(names), columns, header_size, mapping.encoding)
+
+
+def no_column(path: str, field: FieldName, names: list[str]) -> CannotRun:
+    there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return CannotRun(
+        f"{path} has no column {field}; it has {there}:"
+        " `python scripts/inspect_input.py` shows what it sees in a file"
+    )
+
+
+def first_row(head: bytes, delimiter: str, encoding: str) -> tuple[list[str], int]:
+    """Return the first row's fields, and where it ends in bytes."""
+    first = next(row_texts([Block(0, head)], 0, delimiter), None)
+    if first is None:
+        return [], 0
+    names = [field.decode(encoding, "replace").strip() for field in first.fields]
+    return names, first.place + len(first.text)
+
+
+def holds_all(names: list[str], fields: list[FieldName], has_header: bool) -> bool:
+    """Return whether these are several names, with those of all fields among them."""
+    if len(names) < 2:
+        return False
+    return all(
+        field <= len(names) if isinstance(field, int) else has_header and field in names
+        for field in fields
+    )
+
+
+def first_bytes(input_file: InputFile, content: bytes | None = None) -> bytes:
+    """Return the beginning of a file's text."""
+    with open_stream(input_file, content) as file:
+        return file.read(HEAD)
+
+
+def flatten_csv(
+    part: ByteRange, block_size: int, content: bytes | None, mapping: OrderMapping
+) -> Iterator[Flattened]:
+    """Yield the flattened rows of a range, block by block.
+
+    Raises LongRows when a row of a range of a file spans lines, CannotRun when the file cannot be
+    read or lacks a column.
+    """
+    head = first_bytes(part.file, content)
+    layout = find_layout(head, mapping.fields, mapping, part.file.printable_path)
+    if part.file.is_utf16:
+        layout = layout._replace(encoding="utf-8")
+    is_from_start = part.is_whole_file or part.file.is_one_stream
+    number, header = 0, layout.header_size if part.start == 0 else 0
+    blocks = read_lines(part, block_size, content)
+    for whole in blocks:
+        data, is_cut_off = whole.data[header:], isinstance(whole.data, CutOff)
+        block = Block(whole.offset + len(whole.data) - len(data), data)
+        number += whole.data[:header].count(b"\n")
+        header = max(0, header - len(whole.data))
+        if is_cut_off:
+            flattened = too_long(Block(whole.offset, whole.data), number)
+        else:
+            try:
+                rows, bad = read_block(block, number, layout)
+            except (NotClean, pa.ArrowInvalid) as error:
+                if not is_from_start:
+                    raise LongRows from error
+                rest = chain([block], blocks)
+                yield from read_slowly(rest, number, layout, part.file, mapping)
+                return
+            flattened = flatten_rows(rows, part.file.number, mapping)
+            flattened.add(rejected_rows(bad, layout))
+        flattened.counts["newlines"] = count_newlines(whole.data)
+        number += 1 if is_cut_off else data.count(b"\n")
+        yield flattened
+
+
+def too_long(block: Block, number: int) -> Flattened:
+    """Return the reject of a row that is too long."""
+    reason = "record: longer than 16 MiB"
+    flattened = Flattened(rejects=[reject(number, block.offset, reason, block.data)])
+    flattened.counts.update(records_read=1, records_rejected=1, records_touched=1)
+    return flattened
+
+
+def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, list[RowText]]:
+    """Return the rows of a block in which each is one line, and those of another width.
+
+    Raises NotClean or pyarrow.ArrowInvalid where a row spans lines.
+    """
+    starts, ends, numbers = line_places(block.data)
+    data = memoryview(block.data)
+    bad: list[RowText] = []
+    wrong: list[int] = []
+
+    def note(row: Any) -> str:
+        wrong.append(row.number - 1)
+        return "skip"
+
+    if len(starts) and bytes(data[starts[-1] : ends[-1]]).count(QUOTE) % 2:
+        raise NotClean("a quote that is open at the end")
+    table = parse_csv(block.data, layout, note) if len(starts) else None
+    found = (table.num_rows if table is not None else 0) + len(wrong)
+    if found != len(starts):
+        raise NotClean("a row that spans lines")
+    for row in wrong:
+        text = bytes(data[starts[row] : ends[row]])
+        fields = [b""] * (text.count(layout.delimiter.encode()) + 1)
+        bad.append(RowText(int(starts[row]) + block.offset, int(numbers[row]) + number, text, fields))
+    if wrong:
+        kept = np.ones(len(starts), bool)
+        kept[wrong] = False
+        starts, ends, numbers = starts[kept], ends[kept], numbers[kept]
+    fields = {
+        field: table[str(index)].combine_chunks() if table is not None else pa.nulls(0, pa.binary())
+        for field, index in layout.columns.items()
+    }
+
+    def raw_text(row: int) -> bytes:
+        return bytes(data[starts[row] : ends[row]])
+
+    return Rows(starts + block.offset, numbers + number, fields, raw_text, layout.encoding), bad
+
+
+def line_places(data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the start and end in bytes, and the number from 0, of each line that is not empty."""
+    characters = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    if len(data) and (len(ends) == 0 or ends[-1] != len(data) - 1):
+        ends = np.append(ends, len(data))
+    starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+    returns = (ends > starts) & (characters[np.maximum(ends - 1, 0)] == ord("\r"))
+    ends = ends - returns
+    numbers = np.flatnonzero(ends > starts)
+    return starts[numbers], ends[numbers], numbers
+
+
+def parse_csv(data: bytes, layout: CsvLayout, note: Any) -> pa.Table:
+    names = [str(index) for index in range(layout.width)]
+    wanted = list(dict.fromkeys(str(index) for index in layout.columns.values()))
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(pa.py_buffer(data)),
+        read_options=pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=len(data) + 1, column_names=names
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=layout.delimiter, invalid_row_handler=note
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            check_utf8=False,
+            column_types=dict.fromkeys(wanted, pa.binary()),
+            include_columns=wanted,
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def rejected_rows(rows: list[RowText], layout: CsvLayout) -> Flattened:
+    """Return the rejects of rows of another width."""
+    flattened = Flattened()
+    for row in rows:
+        found = "1 column" if len(row.fields) == 1 else f"{len(row.fields)} columns"
+        reason = f"record: {found} where {layout.width} belong"
+        flattened.rejects.append(reject(row.line_number, row.place, reason, row.text))
+    flattened.counts.update(
+        records_read=len(rows), records_rejected=len(rows), records_touched=len(rows)
+    )
+    return flattened
+
+
+def read_slowly(
+    blocks: Iterable[Block],
+    number: int,
+    layout: CsvLayout,
+    input_file: InputFile,
+    mapping: OrderMapping,
+) -> Iterator[Flattened]:
+    """Yield the flattened rows of blocks row by row, to the end of the file."""
+    batch: list[RowText] = []
+    rows = row_texts(blocks, number, layout.delimiter, input_file.printable_path)
+    for row in rows:
+        batch.append(row)
+        if len(batch) >= ROWS_AT_A_TIME:
+            yield flatten_batch(batch, layout, input_file, mapping)
+            batch = []
+    yield flatten_batch(batch, layout, input_file, mapping)
+
+
+def flatten_batch(
+    batch: list[RowText], layout: CsvLayout, input_file: InputFile, mapping: OrderMapping
+) -> Flattened:
+    good = [row for row in batch if len(row.fields) == layout.width]
+    fields = {
+        field: pa.array([row.fields[index] for row in good], pa.binary())
+        for field, index in layout.columns.items()
+    }
+    rows = Rows(
+        np.array([row.place for row in good], "int64"),
+        np.array([row.line_number for row in good], "int64"),
+        fields,
+        lambda row: good[row].text,
+        layout.encoding,
+    )
+    flattened = flatten_rows(rows, input_file.number, mapping)
+    flattened.add(
+        rejected_rows([row for row in batch if len(row.fields) != layout.width], layout)
+    )
+    return flattened
+
+
+def row_texts(
+    blocks: Iterable[Block], number: int, delimiter: str, path: str | None = None
+) -> Iterator[RowText]:
+    """Yield the rows of blocks of whole lines; `number` counts the lines before them.
+
+    Raises CannotRun where a quote is never closed, if `path` names the file.
+    """
+    csv.field_size_limit(record_rules.LONGEST_RECORD)
+    taken: list[bytes] = []
+    place, line_number = 0, number
+
+    def lines() -> Iterator[str]:
+        nonlocal place, line_number
+        for block in blocks:
+            offset = block.offset
+            for line in split_lines(block.data):
+                if not taken:
+                    place = offset
+                taken.append(line)
+                offset += len(line)
+                yield line.decode("latin-1")
+
+    reader = csv.reader(lines(), delimiter=delimiter)
+    open_since: int | None = None
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise never_closed(path, line_number) from error
+        if fields is None:
+            if open_since is not None and path is not None:
+                raise never_closed(path, open_since)
+            return
+        text = b"".join(taken)
+        # At the end of the file, the module takes an open quote for a closed one.
+        open_since = line_number if len(taken) > 1 and text.count(QUOTE) % 2 else None
+        if fields:
+            row = [field.encode("latin-1") for field in fields]
+            yield RowText(place, line_number, text.rstrip(b"\r\n") if path else text, row)
+        line_number += len(taken)
+        taken.clear()
+
+
+def split_lines(data: bytes) -> list[bytes]:
+    """Return lines with their ends."""
+    lines = data.split(b"\n")
+    last = lines.pop()
+    return [line + b"\n" for line in lines] + ([last] if last else [])
+
+
+def never_closed(path: str | None, line_number: int) -> CannotRun:
+    return CannotRun(
+        f"cannot read {path}: the row that begins at line {line_number + 1} has a quote that is"
+        " never closed"
+    )
