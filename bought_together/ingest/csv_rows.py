@@ -5,6 +5,7 @@ library's csv module reads the rest of the file row by row; both understand quot
 """
 
 import csv
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
@@ -21,8 +22,10 @@ from bought_together.ingest.inputs import BOM, HEAD, InputFile
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapping import FieldName, OrderMapping, ProductMapping
 from bought_together.ingest.order_lines import Rows, flatten_rows
+from bought_together.ingest.patterns import unreadable
 from bought_together.ingest.record_rules import CutOff
 from bought_together.ingest.reject_rows import reject
+from bought_together.storage.filesystem import storage_errors
 
 DELIMITERS = ",\t;|"
 ROWS_AT_A_TIME = 1 << 17
@@ -71,7 +74,7 @@ def find_layout(
     widest = max(rows, key=lambda row: len(row[1]))
     found = next((row for row in rows if holds_all(row[1], fields, mapping.header)), widest)
     delimiter, names, size = found
-    columns = {}
+    columns: dict[FieldName, int] = {}
     for field in fields:
         if isinstance(field, int):
             if field > len(names):
@@ -119,21 +122,38 @@ def holds_all(names: list[str], fields: list[FieldName], has_header: bool) -> bo
 
 
 def first_bytes(input_file: InputFile, content: bytes | None = None) -> bytes:
-    """Return the beginning of a file's text."""
-    with open_stream(input_file, content) as file:
-        return file.read(HEAD)
+    """Return the beginning of a file's text; raises CannotRun when it cannot be read."""
+    try:
+        with open_stream(input_file, content) as file:
+            return file.read(HEAD)
+    except storage_errors(EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise unreadable(input_file.path, error) from error
 
 
 def flatten_csv(
     part: ByteRange, block_size: int, content: bytes | None, mapping: OrderMapping
 ) -> Iterator[Flattened]:
-    """Yield the flattened rows of a range, block by block.
+    """Yield the flattened rows of a range, block by block; raises what `read_csv_rows` does."""
+    for rows, others in read_csv_rows(part, block_size, content, mapping.fields, mapping):
+        flattened = flatten_rows(rows, part.file.number, mapping)
+        flattened.add(others)
+        yield flattened
+
+
+def read_csv_rows(
+    part: ByteRange,
+    block_size: int,
+    content: bytes | None,
+    fields: list[FieldName],
+    mapping: OrderMapping | ProductMapping,
+) -> Iterator[tuple[Rows, Flattened]]:
+    """Yield the rows of a range, block by block, each with the rejects of rows of another width.
 
     Raises LongRows when a row of a range of a file spans lines, CannotRun when the file cannot be
     read or lacks a column.
     """
     head = first_bytes(part.file, content)
-    layout = find_layout(head, mapping.fields, mapping, part.file.printable_path)
+    layout = find_layout(head, fields, mapping, part.file.printable_path)
     if part.file.is_utf16:
         layout = layout._replace(encoding="utf-8")
     is_from_start = part.is_whole_file or part.file.is_one_stream
@@ -145,21 +165,20 @@ def flatten_csv(
         number += whole.data[:header].count(b"\n")
         header = max(0, header - len(whole.data))
         if is_cut_off:
-            flattened = too_long(Block(whole.offset, whole.data), number)
+            rows = rows_of([], layout)
+            others = too_long(Block(whole.offset, whole.data), number)
         else:
             try:
-                rows, bad = read_block(block, number, layout)
+                rows, others = read_block(block, number, layout)
             except (NotClean, pa.ArrowInvalid) as error:
                 if not is_from_start:
                     raise LongRows from error
                 rest = chain([block], blocks)
-                yield from read_slowly(rest, number, layout, part.file, mapping)
+                yield from read_slowly(rest, number, layout, part.file.printable_path)
                 return
-            flattened = flatten_rows(rows, part.file.number, mapping)
-            flattened.add(rejected_rows(bad, layout))
-        flattened.counts["newlines"] = count_newlines(whole.data)
+        others.counts["newlines"] = count_newlines(whole.data)
         number += 1 if is_cut_off else data.count(b"\n")
-        yield flattened
+        yield rows, others
 
 
 def too_long(block: Block, number: int) -> Flattened:
@@ -170,18 +189,17 @@ def too_long(block: Block, number: int) -> Flattened:
     return flattened
 
 
-def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, list[RowText]]:
-    """Return the rows of a block in which each is one line, and those of another width.
+def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, Flattened]:
+    """Return the rows of a block in which each is one line, and the rejects of another width.
 
     Raises NotClean or pyarrow.ArrowInvalid where a row spans lines.
     """
     starts, ends, numbers = line_places(block.data)
     data = memoryview(block.data)
-    bad: list[RowText] = []
-    wrong: list[int] = []
+    wrong: dict[int, int] = {}
 
     def note(row: Any) -> str:
-        wrong.append(row.number - 1)
+        wrong[row.number - 1] = row.actual_columns
         return "skip"
 
     if len(starts) and bytes(data[starts[-1] : ends[-1]]).count(QUOTE) % 2:
@@ -190,13 +208,18 @@ def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, list
     found = (table.num_rows if table is not None else 0) + len(wrong)
     if found != len(starts):
         raise NotClean("a row that spans lines")
-    for row in wrong:
-        text = bytes(data[starts[row] : ends[row]])
-        fields = [b""] * (text.count(layout.delimiter.encode()) + 1)
-        bad.append(RowText(int(starts[row]) + block.offset, int(numbers[row]) + number, text, fields))
+    bad = [
+        RowText(
+            int(starts[row]) + block.offset,
+            int(numbers[row]) + number,
+            bytes(data[starts[row] : ends[row]]),
+            [b""] * width,
+        )
+        for row, width in wrong.items()
+    ]
     if wrong:
         kept = np.ones(len(starts), bool)
-        kept[wrong] = False
+        kept[list(wrong)] = False
         starts, ends, numbers = starts[kept], ends[kept], numbers[kept]
     fields = {
         field: table[str(index)].combine_chunks() if table is not None else pa.nulls(0, pa.binary())
@@ -206,7 +229,8 @@ def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, list
     def raw_text(row: int) -> bytes:
         return bytes(data[starts[row] : ends[row]])
 
-    return Rows(starts + block.offset, numbers + number, fields, raw_text, layout.encoding), bad
+    rows = Rows(starts + block.offset, numbers + number, fields, raw_text, layout.encoding)
+    return rows, rejected_rows(bad, layout)
 
 
 def line_places(data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,43 +280,36 @@ def rejected_rows(rows: list[RowText], layout: CsvLayout) -> Flattened:
 
 
 def read_slowly(
-    blocks: Iterable[Block],
-    number: int,
-    layout: CsvLayout,
-    input_file: InputFile,
-    mapping: OrderMapping,
-) -> Iterator[Flattened]:
-    """Yield the flattened rows of blocks row by row, to the end of the file."""
+    blocks: Iterable[Block], number: int, layout: CsvLayout, path: str
+) -> Iterator[tuple[Rows, Flattened]]:
+    """Yield the rows of blocks as `read_csv_rows` does, read one by one to the end of the file."""
     batch: list[RowText] = []
-    rows = row_texts(blocks, number, layout.delimiter, input_file.printable_path)
-    for row in rows:
+    for row in row_texts(blocks, number, layout.delimiter, path):
         batch.append(row)
         if len(batch) >= ROWS_AT_A_TIME:
-            yield flatten_batch(batch, layout, input_file, mapping)
+            yield divide(batch, layout)
             batch = []
-    yield flatten_batch(batch, layout, input_file, mapping)
+    yield divide(batch, layout)
 
 
-def flatten_batch(
-    batch: list[RowText], layout: CsvLayout, input_file: InputFile, mapping: OrderMapping
-) -> Flattened:
+def divide(batch: list[RowText], layout: CsvLayout) -> tuple[Rows, Flattened]:
+    """Return the rows that have the header's width, and the rejects of the others."""
     good = [row for row in batch if len(row.fields) == layout.width]
-    fields = {
-        field: pa.array([row.fields[index] for row in good], pa.binary())
-        for field, index in layout.columns.items()
-    }
-    rows = Rows(
-        np.array([row.place for row in good], "int64"),
-        np.array([row.line_number for row in good], "int64"),
-        fields,
-        lambda row: good[row].text,
+    others = [row for row in batch if len(row.fields) != layout.width]
+    return rows_of(good, layout), rejected_rows(others, layout)
+
+
+def rows_of(rows: list[RowText], layout: CsvLayout) -> Rows:
+    return Rows(
+        np.array([row.place for row in rows], "int64"),
+        np.array([row.line_number for row in rows], "int64"),
+        {
+            field: pa.array([row.fields[index] for row in rows], pa.binary())
+            for field, index in layout.columns.items()
+        },
+        lambda row: rows[row].text,
         layout.encoding,
     )
-    flattened = flatten_rows(rows, input_file.number, mapping)
-    flattened.add(
-        rejected_rows([row for row in batch if len(row.fields) != layout.width], layout)
-    )
-    return flattened
 
 
 def row_texts(

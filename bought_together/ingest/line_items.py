@@ -110,7 +110,7 @@ def assemble(
         ],
         names=LINE_ITEMS.names,
     )
-    if columns.order_keys is not None:
+    if columns.order_keys is not None and columns.are_cancelled is not None:
         lines = pa.array(record_of_line)
         keys = columns.order_keys.dictionary_encode().take(lines)
         table = table.append_column("order_key", keys)

@@ -95,7 +95,7 @@ class InputMapping:
 
     def remembered(self) -> dict[str, Any] | None:
         """Return what decides how transactions are flattened, as JSON has it."""
-        return self.transactions and json.loads(json.dumps(asdict(self.transactions)))
+        return json.loads(json.dumps(asdict(self.transactions))) if self.transactions else None
 
 
 def read_mapping(path: str | None) -> InputMapping | None:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bought_together.errors import CannotRun
 from bought_together.ingest.line_items import ORDER_LINES, Flattened, order_ids
 from bought_together.ingest.mapped_dates import parse_mapped_dates
 from bought_together.ingest.mapped_records import NUMBER, SEPARATOR
@@ -125,7 +124,7 @@ def decoded(column: pa.Array) -> pa.Array:
 def as_text(column: pa.Array, encoding: str = "utf-8") -> tuple[pa.Array, np.ndarray]:
     """Return a column as text in dictionary form, and a mask of what is not in the encoding.
 
-    An empty text is null. Raises CannotRun for a column that holds no ids, such as one of lists.
+    An empty text is null.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -133,14 +132,8 @@ def as_text(column: pa.Array, encoding: str = "utf-8") -> tuple[pa.Array, np.nda
         kind = column.type
     if pa.types.is_floating(kind):
         column = floats_as_text(column)
-    elif pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
-        column = column.cast(pa.string())
-    elif pa.types.is_temporal(kind) or pa.types.is_null(kind):
-        column = column.cast(pa.string())
-    elif pa.types.is_nested(kind):
-        raise CannotRun(f"a column of {kind} holds no single value")
     elif not (pa.types.is_binary(kind) or pa.types.is_string(kind)):
-        column = column.cast(pa.binary())
+        column = column.cast(pa.binary() if pa.types.is_large_binary(kind) else pa.string())
     encoded = column.dictionary_encode()
     dictionary, codes = encoded.dictionary, encoded.indices
     broken = np.zeros(len(dictionary), bool)

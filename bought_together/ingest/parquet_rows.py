@@ -25,7 +25,15 @@ ROWS_IN_A_BATCH = 1 << 18
 def flatten_parquet(
     part: ByteRange, content: bytes | None, mapping: OrderMapping
 ) -> Iterator[Flattened]:
-    """Yield the flattened rows of the row groups that begin in a range, batch by batch.
+    """Yield the flattened rows of a range, batch by batch; raises what `read_parquet_rows` does."""
+    for rows in read_parquet_rows(part, content, mapping.fields):
+        yield flatten_rows(rows, part.file.number, mapping)
+
+
+def read_parquet_rows(
+    part: ByteRange, content: bytes | None, wanted: list[FieldName]
+) -> Iterator[Rows]:
+    """Yield the rows of the row groups that begin in a range, batch by batch.
 
     Raises CannotRun when the file cannot be read, or lacks a column.
     """
@@ -34,9 +42,9 @@ def flatten_parquet(
         fs, name = locate(part.file.path)
         source: Any = io.BytesIO(content) if content is not None else fs.open(name, "rb")
         with source, pq.ParquetFile(source) as file:
-            paths = {field: column_path(file.schema_arrow, field, path) for field in mapping.fields}
+            paths = {field: column_path(file.schema_arrow, field, path) for field in wanted}
             for group, first_row in groups_in(file.metadata, part):
-                yield from flatten_group(file, group, first_row, paths, part, mapping)
+                yield from read_group(file, group, first_row, paths)
     except (*storage_errors(), pa.ArrowException) as error:
         raise unreadable(part.file.path, error) from error
 
@@ -57,20 +65,14 @@ def groups_in(metadata: Any, part: ByteRange) -> Iterator[tuple[int, int]]:
         first_row += found.num_rows
 
 
-def flatten_group(
-    file: Any,
-    group: int,
-    first_row: int,
-    paths: dict[FieldName, list[str]],
-    part: ByteRange,
-    mapping: OrderMapping,
-) -> Iterator[Flattened]:
+def read_group(
+    file: Any, group: int, first_row: int, paths: dict[FieldName, list[str]]
+) -> Iterator[Rows]:
     columns = list(dict.fromkeys(".".join(steps) for steps in paths.values()))
     for batch in file.iter_batches(ROWS_IN_A_BATCH, row_groups=[group], columns=columns):
         fields = {field: values_of(batch, steps) for field, steps in paths.items()}
         places = np.arange(first_row, first_row + batch.num_rows)
-        rows = Rows(places, None, fields, partial(row_text, fields))
-        yield flatten_rows(rows, part.file.number, mapping)
+        yield Rows(places, None, fields, partial(row_text, fields))
         first_row += batch.num_rows
 
 

@@ -96,6 +96,11 @@ def clean_id(text: str) -> str:
     return text
 
 
+def clean_text(text: str) -> str:
+    """Return the text with each control character replaced by a space, and trimmed."""
+    return CONTROL_CHARACTER.sub(" ", text).strip()
+
+
 def is_unicode(text: str) -> bool:
     """Return whether UTF-8 can encode the text, which it cannot with half a surrogate pair."""
     return SURROGATE.search(text) is None

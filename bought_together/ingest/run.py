@@ -176,7 +176,9 @@ def flatten_into(
     kept = groups_to_keep(before, input_files, lake, block_size) if before else {}
     numbers_kept = {number for group in kept.values() for number in group["files"]}
     to_flatten = [one for one in input_files if one.size and one.number not in numbers_kept]
-    product_table, product_rejects, product_counts = read_products(product_paths)
+    product_table, product_rejects, product_counts = read_products(
+        product_paths, mapping.products if mapping else None
+    )
     written, digests = flatten_files(
         to_flatten, run, lake, scheduler, block_size, fast, workers, mapped
     )
@@ -339,9 +341,7 @@ def read_long_rows(
 
     What was written of their ranges is removed.
     """
-    found = {
-        number for tally in tallies for number in tally.long_rows
-    }
+    found = {number for tally in tallies for number in tally.long_rows}
     if not found:
         return jobs, tallies
     again: dict[int, list[ByteRange]] = {}

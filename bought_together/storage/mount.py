@@ -167,7 +167,7 @@ def order_columns(orders: str | None) -> str:
     if orders is None:
         columns = {"order_key": "varchar", "is_cancelled": "boolean", "is_whole_order": "boolean"}
         return ", ".join(f"null::{kind} as {name}" for name, kind in columns.items())
-    return f"order_key, is_cancelled, {'true' if orders == 'records' else 'false'} as is_whole_order"
+    return f"order_key, is_cancelled, {orders == 'records'} as is_whole_order"
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:

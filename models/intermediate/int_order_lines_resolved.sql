@@ -63,12 +63,13 @@ netted as (
         order_id,
         product_id,
         round(sum(coalesce(quantity, 1)), 6) as quantity,
-        max(change) as change
+        change
     from ordered
     where has_returns
     group by
         order_id,
-        product_id
+        product_id,
+        change
 
 ),
 

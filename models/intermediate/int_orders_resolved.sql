@@ -30,7 +30,7 @@ resolved as (
         min(line_items.order_id) as order_id,
         bool_or(line_items.is_cancelled) as is_cancelled,
         coalesce(min(line_items.quantity) <= 0, false) as has_returns,
-        max(line_items.change) as change
+        line_items.change
     from line_items
     anti join superseded
         on
@@ -40,7 +40,9 @@ resolved as (
                 when line_items.is_whole_order then line_items.order_id
                 else line_items.order_id >> 40
             end
-    group by line_items.order_key
+    group by
+        line_items.order_key,
+        line_items.change
 
 )
 
