@@ -51,6 +51,14 @@ def report(manifest: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def orders_line(orders: int, cancelled: int, superseded: int) -> str:
+    """Return what came of mapped orders, in a line."""
+    return (
+        f"orders     {orders:,}, {cancelled:,} cancelled, {superseded:,} exported more than once"
+        " (the newest counts)"
+    )
+
+
 def count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 

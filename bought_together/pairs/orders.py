@@ -17,10 +17,19 @@ from bought_together.pairs.counting_rules import INPUT_FILES, LINE_ITEMS, Counti
 from bought_together.pairs.model_sql import quoted, sign_in_for
 from bought_together.pairs.state import ChangedPart, CountPlan
 from bought_together.storage.duckdb_s3 import literal
-from bought_together.storage.mount import order_columns, parquet_glob
+from bought_together.storage.filesystem import make_folder
+from bought_together.storage.mount import ORDER_LINES_COUNTED, order_columns, parquet_glob
 from bought_together.storage.warehouse import duckdb_limits
 
 LINES_A_PART = 1 << 20
+KINDS = ("orders", "cancelled", "superseded")
+NUMBERS = """
+    select
+        count(*),
+        count(*) filter (where is_cancelled),
+        (select count(distinct order_key) from int_orders_superseded)
+    from int_orders_resolved
+"""
 
 
 def resolve_orders(
@@ -28,21 +37,23 @@ def resolve_orders(
     manifest: Mapping[str, Any],
     input_files: pa.Table,
     rules: CountingRules,
-    work: str,
-) -> list[ChangedPart]:
+    folder: str,
+) -> tuple[list[ChangedPart], dict[str, int]]:
     """Write the lines that the orders of a run come down to, in parts of whole baskets.
 
-    `plan` counts everything. Raises CannotRun when DuckDB cannot read, write or run the model.
+    Returns the parts, below the count's `folder`, and the numbers of orders: all, cancelled, and
+    exported more than once. `plan` counts everything. Raises CannotRun when DuckDB cannot read,
+    write or run the model.
     """
-    if not plan.changed:
-        return []
-    parts = ", ".join(literal(parquet_glob(part.path)) for part in plan.changed)
+    make_folder(f"{folder}/{ORDER_LINES_COUNTED}")
+    every = [*(part.path for part in plan.changed), *plan.unchanged]
+    parts = ", ".join(literal(parquet_glob(path)) for path in every)
     try:
         with (
-            TemporaryDirectory() as folder,
-            duckdb.connect(f"{folder}/orders.duckdb", config=dict(duckdb_limits(os.environ))) as db,
+            TemporaryDirectory() as scratch,
+            duckdb.connect(f"{scratch}/orders.duckdb", config={**duckdb_limits(os.environ)}) as db,
         ):
-            sign_in_for(db, work, *(part.path for part in plan.changed))
+            sign_in_for(db, folder, *every)
             db.register(INPUT_FILES, input_files)
             db.execute(
                 f"create temp view {LINE_ITEMS} as select order_id, product_id, quantity,"
@@ -54,14 +65,18 @@ def resolve_orders(
                 db.execute(f"create {kind} {quoted(name)} as {parent}")
             db.execute(f"create table {quoted(model)} as {sql}")
             lines = db.table(model).count("*").fetchall()[0][0]
-            buckets = -(-lines // LINES_A_PART)
-            resolved = [f"{work}/resolved-{bucket:05d}.parquet" for bucket in range(buckets)]
+            buckets = -(-lines // LINES_A_PART) or 1
+            resolved = [
+                f"{folder}/{ORDER_LINES_COUNTED}/part-{bucket:05d}.parquet"
+                for bucket in range(buckets)
+            ]
             for bucket, path in enumerate(resolved):
                 db.execute(
                     f"copy (select order_id, product_id, quantity from {quoted(model)}"
                     f" where hash(order_id) % {buckets} = {bucket} order by order_id)"
                     f" to {literal(path)} (format parquet)"
                 )
+            [numbers] = db.sql(NUMBERS).fetchall()
     except duckdb.Error as error:
         raise CannotRun(f"cannot resolve the mapped orders: {describe(error)}") from error
-    return [ChangedPart(path, 1, None) for path in resolved]
+    return [ChangedPart(path, 1, None) for path in resolved], dict(zip(KINDS, numbers, strict=True))

@@ -10,6 +10,7 @@ A run whose pairs have been counted holds, besides what flatten wrote:
     pairs-<id>/oversized_baskets/*.parquet    order_id, product_count
     pairs-<id>/shortlist/*.parquet            product_number, recommended_product_key,
                                               copurchase_count
+    pairs-<id>/order_lines/*.parquet          order_id, product_id, quantity; of mapped orders only
 
 Four kinds of tasks run one after the other and pass files through the lake:
 
@@ -197,8 +198,10 @@ def count_run(
         [{"number": file["number"], "path": file["path"]} for file in manifest["files"]]
     )
     given = {PRODUCTS: Parquet(products_path), INPUT_FILES: numbered_files}
+    orders: dict[str, int] = {}
     if manifest.get("orders"):
-        plan = plan._replace(changed=resolve_orders(plan, manifest, numbered_files, rules, work))
+        changed, orders = resolve_orders(plan, manifest, numbered_files, rules, folder)
+        plan = plan._replace(changed=changed)
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     oversized = run_tasks(read, list(enumerate(plan.changed)), client)
     files = pa.array([file["number"] for file in manifest["files"]], pa.int64())
@@ -251,6 +254,7 @@ def count_run(
         "pair_occurrences": sum(occurrences for _, occurrences in counted),
         "chunks": len(chunks),
         "threads": threads,
+        **orders,
     }
 
 

@@ -16,7 +16,7 @@ Paths are absolute, so that the warehouse can be queried from any working direct
 
 import glob
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import duckdb
@@ -24,7 +24,7 @@ import duckdb
 from bought_together.errors import CannotRun
 from bought_together.storage.builds import build_path, newest_build, read_pointer
 from bought_together.storage.duckdb_s3 import literal
-from bought_together.storage.filesystem import full_path, is_object_store
+from bought_together.storage.filesystem import file_sizes, full_path, is_object_store
 from bought_together.storage.lake import (
     COUNT_POINTER,
     RUN_TABLES,
@@ -34,6 +34,8 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.pointers import read_json
 
+# In the folder of a count of the Dask engine: what the lines of mapped orders come down to.
+ORDER_LINES_COUNTED = "order_lines"
 PUBLISHED_VIEWS = ("published_build", "published_recommendations")
 # What a count leaves, with the types in DuckDB. A published build keeps all but the shortlist.
 STATE_TABLES = {
@@ -95,9 +97,14 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> dict[st
     return current
 
 
-def mount_count(connection: duckdb.DuckDBPyConnection, lake_path: str, run: str) -> None:
-    """Point the views of the state to the newest count of a run's pairs, which has counted all."""
-    folder = run_path(full_path(lake_path), run)
+def mount_count(
+    connection: duckdb.DuckDBPyConnection, lake_path: str, run: Mapping[str, Any]
+) -> None:
+    """Point the views to the newest count of a run's pairs, which has counted all.
+
+    `run` is the run's manifest. The line items are unchanged since.
+    """
+    folder = run_path(full_path(lake_path), run["run"])
     counted = read_json(f"{folder}/{COUNT_POINTER}")
     if counted is None:
         missing = (
@@ -111,6 +118,12 @@ def mount_count(connection: duckdb.DuckDBPyConnection, lake_path: str, run: str)
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])
         mount_state(connection, f"{folder}/{counted['folder']}", STATE_TABLES)
+    if counted and run.get("orders"):
+        parts = file_sizes(f"{folder}/{counted['folder']}/{ORDER_LINES_COUNTED}")
+        lines = [f"{folder}/{counted['folder']}/{ORDER_LINES_COUNTED}/{name}" for name in parts]
+        mount_changes(connection, lines, [])
+    else:
+        mount_changes(connection, table_parts(lake_path, run, "line_items"), [], run.get("orders"))
 
 
 def mount_plan(connection: duckdb.DuckDBPyConnection, summary: str, counted_by: str) -> None:

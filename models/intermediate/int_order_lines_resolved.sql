@@ -56,7 +56,7 @@ ordered as (
 
 ),
 
--- Rounded: of 0.3 kilos bought, returning 0.1 and 0.2 leaves nothing.
+-- Rounded: of 0.1 and 0.2 kilos bought, returning 0.3 leaves nothing.
 netted as (
 
     select

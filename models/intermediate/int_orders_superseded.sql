@@ -37,6 +37,7 @@ repeatable_orders as (
 
     select order_key
     from line_items
+    where is_whole_order or (select count(*) from input_files) > 1
     group by order_key
     having
         min(order_id >> 40) <> max(order_id >> 40)
