@@ -3,7 +3,7 @@
 SETTINGS := TRANSACTIONS PRODUCTS INPUT_MAPPING LAKE_PATH DUCKDB_PATH DUCKDB_THREADS \
     DUCKDB_MEMORY_LIMIT DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION FULL_REFRESH MAX_UNLISTED_SHARE \
     MIN_BASKETS_SHARE ALLOW_OLDER_DATA MAX_BASKET_PRODUCTS REDIS_URL REDIS_PREFIX HOST PORT ROOT_PATH \
-    PRODUCT BUILD SIZE
+    PRODUCT BUILD SIZE FILES
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
@@ -23,7 +23,7 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build lookup publish rollback prune check-refresh serve demo bench bench-service requirements
+.PHONY: help build inspect lookup publish rollback prune check-refresh serve demo bench bench-service requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -31,6 +31,9 @@ help: ## show this list
 
 build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUCTS=... LAKE_PATH=... DUCKDB_PATH=...
 	@$(BIN)/python scripts/build.py
+
+inspect: $(BIN)/.installed ## look at another shop's FILES=orders.csv,products.csv, and propose input.yml
+	@$(BIN)/python scripts/inspect_input.py --output input.yml -- "$$FILES"
 
 test: $(BIN)/.installed-dev ## test programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov

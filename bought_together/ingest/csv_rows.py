@@ -21,7 +21,7 @@ from bought_together.ingest.byte_ranges import Block, ByteRange, open_stream, re
 from bought_together.ingest.inputs import BOM, HEAD, InputFile
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapping import FieldName, OrderMapping, ProductMapping
-from bought_together.ingest.order_lines import Rows, flatten_rows
+from bought_together.ingest.order_lines import TableRows, flatten_rows
 from bought_together.ingest.patterns import unreadable
 from bought_together.ingest.record_rules import CutOff
 from bought_together.ingest.reject_rows import reject
@@ -146,7 +146,7 @@ def read_csv_rows(
     content: bytes | None,
     fields: list[FieldName],
     mapping: OrderMapping | ProductMapping,
-) -> Iterator[tuple[Rows, Flattened]]:
+) -> Iterator[tuple[TableRows, Flattened]]:
     """Yield the rows of a range, block by block, each with the rejects of rows of another width.
 
     Raises LongRows when a row of a range of a file spans lines, CannotRun when the file cannot be
@@ -189,7 +189,7 @@ def too_long(block: Block, number: int) -> Flattened:
     return flattened
 
 
-def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, Flattened]:
+def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[TableRows, Flattened]:
     """Return the rows of a block in which each is one line, and the rejects of another width.
 
     Raises NotClean or pyarrow.ArrowInvalid where a row spans lines.
@@ -229,7 +229,7 @@ def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[Rows, Flat
     def raw_text(row: int) -> bytes:
         return bytes(data[starts[row] : ends[row]])
 
-    rows = Rows(starts + block.offset, numbers + number, fields, raw_text, layout.encoding)
+    rows = TableRows(starts + block.offset, numbers + number, fields, raw_text, layout.encoding)
     return rows, rejected_rows(bad, layout)
 
 
@@ -281,7 +281,7 @@ def rejected_rows(rows: list[RowText], layout: CsvLayout) -> Flattened:
 
 def read_slowly(
     blocks: Iterable[Block], number: int, layout: CsvLayout, path: str
-) -> Iterator[tuple[Rows, Flattened]]:
+) -> Iterator[tuple[TableRows, Flattened]]:
     """Yield the rows of blocks as `read_csv_rows` does, read one by one to the end of the file."""
     batch: list[RowText] = []
     for row in row_texts(blocks, number, layout.delimiter, path):
@@ -292,15 +292,15 @@ def read_slowly(
     yield divide(batch, layout)
 
 
-def divide(batch: list[RowText], layout: CsvLayout) -> tuple[Rows, Flattened]:
+def divide(batch: list[RowText], layout: CsvLayout) -> tuple[TableRows, Flattened]:
     """Return the rows that have the header's width, and the rejects of the others."""
     good = [row for row in batch if len(row.fields) == layout.width]
     others = [row for row in batch if len(row.fields) != layout.width]
     return rows_of(good, layout), rejected_rows(others, layout)
 
 
-def rows_of(rows: list[RowText], layout: CsvLayout) -> Rows:
-    return Rows(
+def rows_of(rows: list[RowText], layout: CsvLayout) -> TableRows:
+    return TableRows(
         np.array([row.place for row in rows], "int64"),
         np.array([row.line_number for row in rows], "int64"),
         {

@@ -11,7 +11,7 @@ from bought_together.ingest.csv_rows import read_csv_rows
 from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapping import FieldName, ProductMapping
-from bought_together.ingest.order_lines import Rejections, Rows, as_text, clean
+from bought_together.ingest.order_lines import Rejections, TableRows, as_text, clean
 from bought_together.ingest.parquet_rows import read_parquet_rows
 from bought_together.ingest.record_rules import clean_text
 from bought_together.ingest.reject_rows import reject
@@ -21,7 +21,7 @@ BYTES_AT_A_TIME = 8 << 20
 
 def read_product_rows(
     input_file: InputFile, mapping: ProductMapping
-) -> Iterator[tuple[Rows, Flattened]]:
+) -> Iterator[tuple[TableRows, Flattened]]:
     """Yield the rows of a product list, with the rejects of rows of another width.
 
     Raises CannotRun when the file cannot be read or lacks a column.
@@ -42,7 +42,7 @@ def read_product_rows(
 
 
 def add_products(
-    rows: Rows, mapping: ProductMapping, products: dict[str, tuple[str, str]]
+    rows: TableRows, mapping: ProductMapping, products: dict[str, tuple[str, str]]
 ) -> list[dict[str, Any]]:
     """Add the products of rows whose ids are new; return the rejects of the others."""
     count = len(rows.places)
@@ -50,7 +50,7 @@ def add_products(
     texts = {field: as_text(column, rows.encoding) for field, column in rows.fields.items()}
     for _, broken in texts.values():
         rejections.add("product: not UTF-8", broken)
-    ids = clean(texts[mapping.product_id][0], "product: id", rejections)
+    ids = clean(texts[mapping.product_id][0], "product", "id", rejections)
     usable = np.flatnonzero(rejections.of_row < 0)
     codes = ids.indices.take(usable).to_numpy() if len(usable) else usable
     _, first = np.unique(codes, return_index=True)

@@ -24,7 +24,7 @@ NOT_UTF8 = "record: not UTF-8"
 
 
 @dataclass
-class Rows:
+class TableRows:
     """Rows of a table as columns.
 
     `places` holds where each row is in its file, `line_numbers` its line in the range, None in
@@ -53,7 +53,7 @@ class Rejections:
             self.reasons.append(reason)
 
 
-def flatten_rows(rows: Rows, file_number: int, mapping: OrderMapping) -> Flattened:
+def flatten_rows(rows: TableRows, file_number: int, mapping: OrderMapping) -> Flattened:
     """Return the line items of rows: each is kept, set aside with a reason, or left out."""
     count = len(rows.places)
     texts = {field: as_text(column, rows.encoding) for field, column in rows.fields.items()}
@@ -61,11 +61,11 @@ def flatten_rows(rows: Rows, file_number: int, mapping: OrderMapping) -> Flatten
     undecodable = NOT_UTF8 if codec_is_utf8(rows.encoding) else f"record: not {rows.encoding}"
     for _, broken in texts.values():
         rejections.add(undecodable, broken)
-    keys = [clean(texts[field][0], "record: order id", rejections) for field in mapping.order_id]
+    keys = [clean(texts[field][0], "record", "order id", rejections) for field in mapping.order_id]
     order_keys = (
         keys[0] if len(keys) == 1 else pc.binary_join_element_wise(*map(decoded, keys), SEPARATOR)
     )
-    product_ids = clean(texts[mapping.product_id][0], "line: item", rejections)
+    product_ids = clean(texts[mapping.product_id][0], "line", "item", rejections)
     quantities = read_quantities(rows, texts, mapping, rejections)
     store_ids, unreadable = clean_stores(texts, mapping, count)
     dates, dates_missing = read_dates(rows, texts, mapping, count)
@@ -192,12 +192,12 @@ def floats_as_text(column: pa.Array) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def clean(column: pa.Array, what: str, rejections: Rejections) -> pa.DictionaryArray:
-    """Return ids as trimmed text; notes why some are unusable. `what` begins the reasons."""
-    rejections.add(f"{what} is empty", column.is_null().to_numpy(False))
+def clean(column: pa.Array, level: str, what: str, rejections: Rejections) -> pa.DictionaryArray:
+    """Return ids as trimmed text; notes why some are unusable: `level: what is empty`."""
+    rejections.add(f"{level}: {what} is empty", column.is_null().to_numpy(False))
     cleaned, reasons = clean_distinct(column.dictionary)
     for reason, bad in reasons.items():
-        rejections.add(f"{what} {reason}", of_rows(bad, column.indices))
+        rejections.add(f"{level}: {what} {reason}", of_rows(bad, column.indices))
     return dictionary_array(column.indices, cleaned)
 
 
@@ -218,7 +218,7 @@ def clean_distinct(texts: pa.Array) -> tuple[pa.Array, dict[str, np.ndarray]]:
 
 
 def read_quantities(
-    rows: Rows,
+    rows: TableRows,
     texts: dict[FieldName, tuple[pa.Array, np.ndarray]],
     mapping: OrderMapping,
     rejections: Rejections,
@@ -263,12 +263,12 @@ def clean_stores(
         return pa.nulls(count, pa.string()), np.zeros(count, bool)
     ignored = Rejections(count)
     column, _ = texts[mapping.store]
-    cleaned = clean(column, "store", ignored)
+    cleaned = clean(column, "record", "store id", ignored)
     return cleaned, (ignored.of_row >= 0) & column.is_valid().to_numpy(False)
 
 
 def read_dates(
-    rows: Rows,
+    rows: TableRows,
     texts: dict[FieldName, tuple[pa.Array, np.ndarray]],
     mapping: OrderMapping,
     count: int,

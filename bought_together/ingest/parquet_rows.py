@@ -15,7 +15,7 @@ from bought_together.errors import CannotRun
 from bought_together.ingest.byte_ranges import ByteRange
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapping import FieldName, OrderMapping
-from bought_together.ingest.order_lines import Rows, flatten_rows
+from bought_together.ingest.order_lines import TableRows, flatten_rows
 from bought_together.ingest.patterns import unreadable
 from bought_together.storage.filesystem import locate, storage_errors
 
@@ -32,7 +32,7 @@ def flatten_parquet(
 
 def read_parquet_rows(
     part: ByteRange, content: bytes | None, wanted: list[FieldName]
-) -> Iterator[Rows]:
+) -> Iterator[TableRows]:
     """Yield the rows of the row groups that begin in a range, batch by batch.
 
     Raises CannotRun when the file cannot be read, or lacks a column.
@@ -67,12 +67,12 @@ def groups_in(metadata: Any, part: ByteRange) -> Iterator[tuple[int, int]]:
 
 def read_group(
     file: Any, group: int, first_row: int, paths: dict[FieldName, list[str]]
-) -> Iterator[Rows]:
+) -> Iterator[TableRows]:
     columns = list(dict.fromkeys(".".join(steps) for steps in paths.values()))
     for batch in file.iter_batches(ROWS_IN_A_BATCH, row_groups=[group], columns=columns):
         fields = {field: values_of(batch, steps) for field, steps in paths.items()}
         places = np.arange(first_row, first_row + batch.num_rows)
-        yield Rows(places, None, fields, partial(row_text, fields))
+        yield TableRows(places, None, fields, partial(row_text, fields))
         first_row += batch.num_rows
 
 

@@ -99,7 +99,7 @@ class Sample(NamedTuple):
 def propose(paths: list[str]) -> str:
     """Return an input.yml for these files, as text; raises CannotRun when one cannot be read."""
     samples = [look_into(one) for one in inspect_files(paths)]
-    comments = [line for sample in samples for line in describe(sample)]
+    comments = [line for sample in samples for line in describe_sample(sample)]
     content: dict[str, Any] = {}
     orders = next((sample for sample in samples if has_orders(sample)), None)
     if orders:
@@ -359,7 +359,7 @@ def formats_of(values: list[str]) -> list[str] | None:
     return None
 
 
-def describe(sample: Sample) -> Iterator[str]:
+def describe_sample(sample: Sample) -> Iterator[str]:
     """Yield what was seen in a file, a line each."""
     yield f"{sample.file.printable_path}: {sample.facts}"
     for fields in (sample.fields, sample.item_fields or {}):
