@@ -29,7 +29,6 @@ from bought_together.storage.filesystem import storage_errors
 
 DELIMITERS = ",\t;|"
 ROWS_AT_A_TIME = 1 << 17
-QUOTE = b'"'
 
 
 class CsvLayout(NamedTuple):
@@ -202,9 +201,12 @@ def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[TableRows,
         wrong[row.number - 1] = row.actual_columns
         return "skip"
 
-    if len(starts) and bytes(data[starts[-1] : ends[-1]]).count(QUOTE) % 2:
+    if block.data.count(b"\r") != block.data.count(b"\r\n"):
+        raise NotClean("a carriage return inside a row")
+    if len(starts) and is_open(bytes(data[starts[-1] : ends[-1]]), layout.delimiter):
         raise NotClean("a quote that is open at the end")
-    table = parse_csv(block.data, layout, note) if len(starts) else None
+    text, is_recoded = as_utf8(block.data)
+    table = parse_csv(text, layout, note) if len(starts) else None
     found = (table.num_rows if table is not None else 0) + len(wrong)
     if found != len(starts):
         raise NotClean("a row that spans lines")
@@ -221,16 +223,40 @@ def read_block(block: Block, number: int, layout: CsvLayout) -> tuple[TableRows,
         kept = np.ones(len(starts), bool)
         kept[list(wrong)] = False
         starts, ends, numbers = starts[kept], ends[kept], numbers[kept]
-    fields = {
-        field: table[str(index)].combine_chunks() if table is not None else pa.nulls(0, pa.binary())
-        for field, index in layout.columns.items()
-    }
+    fields: dict[FieldName, pa.Array] = {}
+    for field, index in layout.columns.items():
+        column = table[str(index)].combine_chunks() if table is not None else None
+        fields[field] = pa.nulls(0, pa.binary()) if column is None else column
+        if is_recoded:
+            fields[field] = as_it_was(fields[field])
 
     def raw_text(row: int) -> bytes:
         return bytes(data[starts[row] : ends[row]])
 
     rows = TableRows(starts + block.offset, numbers + number, fields, raw_text, layout.encoding)
     return rows, rejected_rows(bad, layout)
+
+
+def as_utf8(data: bytes) -> tuple[bytes, bool]:
+    """Return a block as UTF-8, and whether other bytes had to become characters for that.
+
+    pyarrow cannot show rows of another width that are not UTF-8.
+    """
+    try:
+        if not data.isascii():
+            data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1").encode(), True
+    return data, False
+
+
+def as_it_was(column: pa.Array) -> pa.Array:
+    """Return the bytes of a column before `as_utf8`."""
+    encoded = column.dictionary_encode()
+    distinct = [value.decode().encode("latin-1") for value in encoded.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(
+        encoded.indices, pa.array(distinct, pa.binary())
+    ).dictionary_decode()
 
 
 def line_places(data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -321,12 +347,13 @@ def row_texts(
     """
     csv.field_size_limit(record_rules.LONGEST_RECORD)
     taken: list[bytes] = []
-    place, line_number = 0, number
+    place, line_number, is_cut_off = 0, number, False
 
     def lines() -> Iterator[str]:
-        nonlocal place, line_number
+        nonlocal place, is_cut_off
         for block in blocks:
             offset = block.offset
+            is_cut_off |= isinstance(block.data, CutOff)
             for line in split_lines(block.data):
                 if not taken:
                     place = offset
@@ -335,24 +362,36 @@ def row_texts(
                 yield line.decode("latin-1")
 
     reader = csv.reader(lines(), delimiter=delimiter)
-    open_since: int | None = None
+    row = RowText(0, number, b"", [])
     while True:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise never_closed(path, line_number) from error
+            if "field limit" in str(error):
+                raise never_closed(path, line_number) from error
+            fields = [""]  # a carriage return inside a row: no row of the file's width
         if fields is None:
-            if open_since is not None and path is not None:
-                raise never_closed(path, open_since)
+            # Here the module takes an open quote for a closed one.
+            if path is not None and is_open(row.text, delimiter):
+                raise never_closed(path, row.line_number)
             return
         text = b"".join(taken)
-        # At the end of the file, the module takes an open quote for a closed one.
-        open_since = line_number if len(taken) > 1 and text.count(QUOTE) % 2 else None
         if fields:
-            row = [field.encode("latin-1") for field in fields]
-            yield RowText(place, line_number, text.rstrip(b"\r\n") if path else text, row)
+            values = [b""] if is_cut_off else [field.encode("latin-1") for field in fields]
+            row = RowText(place, line_number, text.rstrip(b"\r\n") if path else text, values)
+            yield row
         line_number += len(taken)
+        is_cut_off = False
         taken.clear()
+
+
+def is_open(text: bytes, delimiter: str) -> bool:
+    """Return whether a row ends inside quotes: a line after it then belongs to it."""
+    try:
+        rows = list(csv.reader([text.decode("latin-1"), "x"], delimiter=delimiter))
+    except csv.Error:
+        return False
+    return len(rows) == 1
 
 
 def split_lines(data: bytes) -> list[bytes]:

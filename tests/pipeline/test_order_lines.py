@@ -11,15 +11,25 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bought_together.errors import CannotRun, Refused
+from bought_together.ingest import csv_rows
+from bought_together.ingest.byte_ranges import ByteRange, plan_byte_ranges
+from bought_together.ingest.csv_rows import flatten_csv
+from bought_together.ingest.inputs import InputFile
+from bought_together.ingest.line_items import ORDER_LINES
+from bought_together.ingest.mapping import parse_mapping
 from bought_together.ingest.run import flatten
 from tests.support.oracle import recommend
 from tests.support.real_data import real
@@ -236,6 +246,57 @@ def test_rows_that_span_lines_are_read_from_the_start(shop: Shop, block_size: in
     assert content[places[3] : places[3] + 4] == b"3,c,"
     held = {part.name for part in shop.lake.glob("parts/line_items/*")}
     assert held == {part.name for part in shop.parts("line_items")}
+
+
+FIELDS = [b"1", b"2", b"a", b"011", b"", b" ", b" a ", b"-1", b"1.5", b"nan", b"x" * 40]
+# fmt: off
+FIELDS += [
+    b'"q,"', b'"a""b"', b'"a\nb"', b'"\r\n"', b'5" x', b'"', b'""', b'"a"b', b'"a"b"c', b"'a'",
+    b"\xff", b"\0", b"\r", b"\t", b";", b"\xc3\xa9", b"\xc2\xa0", b"a\rb",
+]
+# fmt: on
+ENDS = [b"\n"] * 12 + [b"\r\n", b"\n\n", b"\r", b" \n", b"\r\n\r\n", b",\n"]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> bytes:
+    """Write rows of mostly six fields, of which some are odd in every way that CSV knows."""
+    odd = draw(st.booleans())
+    texts = st.sampled_from(FIELDS if odd else FIELDS[:11])
+    rows = draw(st.lists(st.lists(texts, min_size=5 if odd else 6, max_size=6), max_size=8))
+    return b"".join(b",".join(row) + draw(st.sampled_from(ENDS)) for row in rows)
+
+
+@given(table=tables(), block_size=st.integers(1, 60))
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_both_readers_of_csv_give_the_same_rows(table: bytes, block_size: int) -> None:
+    """Whatever the bytes, in blocks of any size, as a stream and in ranges."""
+    content = b"order,sku,units,at,shop,state\n" + table
+    mapping = parse_mapping(MAPPING, "input.yml").transactions
+    assert mapping
+    stream = InputFile(3, "x", len(content), False, False, kind="csv", has_long_rows=True)
+
+    def read(ranges: list[ByteRange], size: int) -> Any:
+        parts = [one for part in ranges for one in flatten_csv(part, size, content, mapping)]
+        tables = [table.cast(ORDER_LINES) for one in parts for table in one.line_items]
+        rejected = [(row["byte_offset"], row["reason"]) for one in parts for row in one.rejects]
+        rows = pa.concat_tables(tables).to_pylist() if tables else []
+        return sorted(rows, key=lambda row: row["order_id"]), sorted(rejected)
+
+    def outcome(ranges: list[ByteRange], size: int) -> Any:
+        try:
+            return read(ranges, size)
+        except CannotRun as error:
+            return str(error)
+
+    whole = ByteRange(stream, 0, stream.size)
+    with patch.object(csv_rows, "read_block", side_effect=csv_rows.NotClean):
+        expected = outcome([whole], 1 << 20)
+    assert outcome([whole], 1 << 20) == expected
+    assert outcome([whole], block_size) == expected
+    with suppress(csv_rows.LongRows):
+        ranges = plan_byte_ranges([replace(stream, has_long_rows=False)], block_size)
+        assert outcome(ranges, block_size) == expected
 
 
 def test_an_encoding_is_named_in_the_mapping(shop: Shop) -> None:
