@@ -112,8 +112,7 @@ def assemble(
     )
     if columns.order_keys is not None and columns.are_cancelled is not None:
         lines = pa.array(record_of_line)
-        keys = columns.order_keys.dictionary_encode().take(lines)
-        table = table.append_column("order_key", keys)
+        table = table.append_column("order_key", columns.order_keys.take(lines))
         table = table.append_column("is_cancelled", columns.are_cancelled.take(lines))
     counts = Counter(
         lines_written=table.num_rows,

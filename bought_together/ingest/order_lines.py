@@ -20,6 +20,8 @@ from bought_together.ingest.record_rules import PLAIN_ID, clean_id
 from bought_together.ingest.reject_rows import reject
 
 LARGEST_EXACT = 1 << 53
+# The texts of a column are hardly repeated when this share of its first ones is not.
+SAMPLE, DISTINCT = 20_000, 0.9
 NOT_UTF8 = "record: not UTF-8"
 
 
@@ -56,7 +58,11 @@ class Rejections:
 def flatten_rows(rows: TableRows, file_number: int, mapping: OrderMapping) -> Flattened:
     """Return the line items of rows: each is kept, set aside with a reason, or left out."""
     count = len(rows.places)
-    texts = {field: as_text(column, rows.encoding) for field, column in rows.fields.items()}
+    texts = {
+        field: as_text(column, rows.encoding)
+        for field, column in rows.fields.items()
+        if needs_text(field, column.type, mapping)
+    }
     rejections = Rejections(count)
     undecodable = NOT_UTF8 if codec_is_utf8(rows.encoding) else f"record: not {rows.encoding}"
     for _, broken in texts.values():
@@ -108,17 +114,31 @@ def flatten_rows(rows: TableRows, file_number: int, mapping: OrderMapping) -> Fl
 
 
 def encode(table: pa.Table) -> pa.Table:
-    """Return the table with its texts as dictionaries, as the fast reader of JSON has them."""
-    for name in ("product_id", "store_id", "order_key"):
+    """Return the table with texts as dictionaries, as other readers have; not those of orders."""
+    place = table.column_names.index("order_key")
+    table = table.set_column(place, "order_key", decoded(table["order_key"].combine_chunks()))
+    for name in ("product_id", "store_id"):
         column = table[name].combine_chunks()
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
+        elif len(column.dictionary) >= len(column):  # which may hold a text twice
+            column = column.dictionary_decode().dictionary_encode()
         table = table.set_column(table.column_names.index(name), name, column)
     return table
 
 
 def decoded(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def needs_text(field: FieldName, kind: pa.DataType, mapping: OrderMapping) -> bool:
+    """Return whether a field is read as text: it has no type, or is more than units or a time."""
+    conditions = [one.field for one in (mapping.cancelled, mapping.only) if one]
+    if field in (*mapping.order_id, mapping.product_id, mapping.store, *conditions):
+        return True
+    if field == mapping.quantity:
+        return not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return not (pa.types.is_date(kind) or pa.types.is_timestamp(kind))
 
 
 def as_text(column: pa.Array, encoding: str = "utf-8") -> tuple[pa.Array, np.ndarray]:
@@ -130,16 +150,20 @@ def as_text(column: pa.Array, encoding: str = "utf-8") -> tuple[pa.Array, np.nda
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
         kind = column.type
+    first = column.slice(0, SAMPLE)
+    if len(first.unique()) > DISTINCT * SAMPLE:
+        # Looking for repeats would take longer than treating each text by itself.
+        codes, texts = pa.array(np.arange(len(column), dtype=np.int32)), column
+    else:
+        encoded = column.dictionary_encode()
+        codes, texts = encoded.indices, encoded.dictionary
+    broken = np.zeros(len(texts), bool)
     if pa.types.is_floating(kind):
-        column = floats_as_text(column)
-    elif not (pa.types.is_binary(kind) or pa.types.is_string(kind)):
-        column = column.cast(pa.binary() if pa.types.is_large_binary(kind) else pa.string())
-    encoded = column.dictionary_encode()
-    dictionary, codes = encoded.dictionary, encoded.indices
-    broken = np.zeros(len(dictionary), bool)
-    texts = dictionary
-    if not pa.types.is_string(dictionary.type):
-        texts, broken = decode(dictionary, encoding)
+        texts = floats_as_text(texts)
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        texts, broken = decode(texts, encoding)
+    elif not pa.types.is_string(kind):
+        texts = texts.cast(pa.string())
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     return dictionary_array(codes, texts), of_rows(broken, codes)
 
