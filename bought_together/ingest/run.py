@@ -68,6 +68,7 @@ from bought_together.storage.lake import (
 )
 
 BLOCK_SIZE = 32 << 20
+OTHER_FORM = "`python scripts/inspect_input.py FILE` proposes a mapping for files of another form"
 ARRAY_ELEMENTS_A_PART = 1 << 16
 # In bytes of memory: small files that unpack to more are written in several parts.
 PART_SIZE = 64 << 20
@@ -629,9 +630,10 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, refusal_path: st
         raise Refused(
             f"{touched:,} of {read:,} records are rejected or have a rejected line,"
             f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
-            f" nothing was published; the rejects are in the parts that {refusal_path} lists",
+            f" nothing was published; the rejects are in the parts that {refusal_path} lists"
+            + (f"; {OTHER_FORM}" if not counts["records_kept"] else ""),
             manifest,
         )
     if not counts["records_kept"]:
-        raise CannotRun("TRANSACTIONS contain no usable record")
+        raise CannotRun(f"TRANSACTIONS contain no usable record; {OTHER_FORM}")
     check_products(manifest, refusal_path)

@@ -32,7 +32,7 @@ files_ranked as (
 
 ),
 
--- Where a record is a whole order, an export is a record; where it is a line, a file.
+-- Where a record has several lines, an export is a record; where it is a line, it is a file.
 repeatable_orders as (
 
     select order_key
@@ -69,8 +69,8 @@ exported as (
 
 ),
 
--- A whole order replaces all that was exported of it before. Order lines replace a file's only when
--- they repeat one of its lines: else they are more lines of the same order.
+-- A newer export that repeats something of an older one replaces it; else the two are parts of one
+-- order. A record repeats a product unless it is returned; rows repeat a line, with its quantity.
 superseded as (
 
     select distinct
@@ -80,14 +80,12 @@ superseded as (
     inner join exported as newer
         on
             older.order_key = newer.order_key
+            and older.product_id = newer.product_id
             and older.export_rank < newer.export_rank
-            and (
-                older.is_whole_order
-                or (
-                    older.product_id = newer.product_id
-                    and older.quantity is not distinct from newer.quantity
-                )
-            )
+            and case
+                when older.is_whole_order then coalesce(newer.quantity, 0) >= 0
+                else older.quantity is not distinct from newer.quantity
+            end
 
 )
 

@@ -498,13 +498,13 @@ def test_orders_are_baskets(shop: Shop, engine: str) -> None:
         assert len(rows) == len(set(rows))
 
 
-def test_whole_records_replace_older_ones(shop: Shop) -> None:
-    """A newer export of an order counts alone, whatever it no longer holds."""
+def test_records_replace_older_ones_that_they_repeat(shop: Shop) -> None:
+    """What a newer export of an order no longer holds is gone; parts of it are together."""
     mapping = "transactions: {order_id: id, items: items, product_id: sku, quantity: n}\n"
     (shop.folder / "input.yml").write_text(mapping)
     orders = {
-        "2026-01.json": [(1, "ab"), (2, "ab"), (3, "ab")],
-        "2026-02.json": [(2, "ac"), (3, "ab"), (3, "c")],
+        "2026-01.json": [(1, "ab"), (2, "ab"), (3, "a")],
+        "2026-02.json": [(2, "ac"), (3, "b"), (3, "c")],
     }
     for name, records in orders.items():
         (shop.folder / name).write_text(
@@ -519,7 +519,7 @@ def test_whole_records_replace_older_ones(shop: Shop) -> None:
         INPUT_MAPPING=shop.folder / "input.yml",
     )
     catalogue = {product: ["C", f"Name of {product}"] for product in "abc"}
-    baskets = [{"a", "b"}, {"a", "c"}, {"c"}]
+    baskets = [{"a", "b"}, {"a", "c"}, {"a", "b", "c"}]
     assert set(shop.recommendations()) == recommend(baskets, catalogue)
 
 
