@@ -1,9 +1,9 @@
 # No setting is expanded in a shell line: the programs get settings as environment variables, exactly
 # as written, so that globs, spaces, quotes and $ survive.
-SETTINGS := TRANSACTIONS PRODUCTS LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
+SETTINGS := TRANSACTIONS PRODUCTS INPUT_MAPPING LAKE_PATH DUCKDB_PATH DUCKDB_THREADS DUCKDB_MEMORY_LIMIT \
     DASK_SCHEDULER DASK_WORKERS PAIR_ENGINE MAX_REJECT_FRACTION FULL_REFRESH MAX_UNLISTED_SHARE \
     MIN_BASKETS_SHARE ALLOW_OLDER_DATA MAX_BASKET_PRODUCTS MIN_COPURCHASE_COUNT FILL_SHORT_LISTS AS_OF \
-    REDIS_URL REDIS_PREFIX HOST PORT ROOT_PATH PRODUCT BUILD SIZE
+    REDIS_URL REDIS_PREFIX HOST PORT ROOT_PATH PRODUCT BUILD SIZE FILES
 $(foreach name,$(SETTINGS),$(if $(filter command line,$(origin $(name))),\
     $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
@@ -23,8 +23,8 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build evaluate lookup publish rollback prune check-refresh serve demo bench bench-refresh bench-service
-.PHONY: requirements
+.PHONY: help build inspect evaluate lookup publish rollback prune check-refresh serve demo
+.PHONY: bench bench-refresh bench-service requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -35,6 +35,9 @@ build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUC
 
 evaluate: $(BIN)/.installed ## after make build: how good the recommendations are, on held-out baskets
 	@$(BIN)/python scripts/evaluate.py
+
+inspect: $(BIN)/.installed ## look at another shop's FILES=orders.csv,products.csv, and propose input.yml
+	@$(BIN)/python scripts/inspect_input.py --output input.yml -- "$$FILES"
 
 test: $(BIN)/.installed-dev ## test programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov

@@ -24,7 +24,7 @@ from bought_together.pairs.model_sql import project_vars
 from bought_together.pairs.state import KEPT_TABLES, counted_by, plan_count
 from bought_together.storage.duckdb_s3 import S3Login, literal
 from bought_together.storage.filesystem import cannot, is_object_store
-from bought_together.storage.lake import lake_path_setting, table_parts
+from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.mount import (
     is_mounted,
     mount_changes,
@@ -85,14 +85,13 @@ class Plugin(BasePlugin):
         project = Path(flags.PROJECT_DIR)
         variables = project_vars(project) | flags.VARS
         if variables["pair_engine"] == "dask":
-            mount_count(conn, self.lake_path, run["run"])
-            mount_changes(conn, table_parts(self.lake_path, run, "line_items"), [])
+            mount_count(conn, self.lake_path, run)
             return
         rules = counting_rules(project, flags.VARS)
         fingerprint = counted_by(rules, project)
         plan = plan_count(self.lake_path, run, fingerprint, flags.FULL_REFRESH)
         mount_state(conn, plan.state or "", KEPT_TABLES if plan.state else ())
-        mount_changes(conn, plan.unchanged, plan.changed)
+        mount_changes(conn, plan.unchanged, plan.changed, run.get("orders"))
         mount_plan(conn, plan.summary, fingerprint)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:

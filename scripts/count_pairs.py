@@ -37,7 +37,7 @@ def main(
 
     Exit status: 0 counted; 2 it could not run.
     """
-    from bought_together.ingest.report import count
+    from bought_together.ingest.report import count, orders_line
     from bought_together.pairs.run import count_pairs
     from bought_together.storage.filesystem import cannot
 
@@ -45,6 +45,8 @@ def main(
     with cannot(f"read or write the lake {lake_path}"):
         totals = count_pairs(lake_path, scheduler, largest_chunk, workers, PROJECT, full_refresh)
     click.echo(f"counts     {totals['summary']}")
+    if "orders" in totals:
+        click.echo(orders_line(totals["orders"], totals["cancelled"], totals["superseded"]))
     click.echo(
         f"pairs      {totals['pairs']:,} of {totals['products']:,} products,"
         f" {totals['pair_occurrences']:,} occurrences"

@@ -45,6 +45,12 @@ from bought_together.errors import Refused
 )
 @full_refresh_option
 @click.option(
+    "--input-mapping",
+    envvar="INPUT_MAPPING",
+    show_envvar=True,
+    help="A mapping (input.yml), for files that are not in the project's own form.",
+)
+@click.option(
     "--block-size",
     type=click.IntRange(min=1),
     help="Bytes of text that one task reads at a time. Unset: 32 MiB.",
@@ -57,6 +63,7 @@ def main(
     workers: int,
     max_reject_fraction: float,
     full_refresh: bool,
+    input_mapping: str | None,
     block_size: int | None,
 ) -> None:
     """Flatten raw transactions and products into a new run of the lake.
@@ -81,6 +88,7 @@ def main(
                 block_size or BLOCK_SIZE,
                 workers=workers,
                 full_refresh=full_refresh,
+                input_mapping=input_mapping or None,
             )
     except Refused as refusal:
         if refusal.manifest:

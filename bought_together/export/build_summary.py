@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from bought_together.ingest.report import count
+from bought_together.ingest.report import count, orders_line
 
 Measures = dict[str, Any]
 
@@ -26,6 +26,9 @@ def describe_build(measures: Measures, max_basket_products: int) -> str:
     """Return the lines that people read before they trust a build; empty for a part of one."""
     lines = []
     if data := measures.get("int_data_measured"):
+        if data["order_count"]:
+            numbers = (data[f"{kind}order_count"] for kind in ("", "cancelled_", "superseded_"))
+            lines.append(orders_line(*numbers))
         lines += [baskets_line(data), unlisted_line(data)]
         if basket := measures.get("oversized_baskets"):
             lines.append(

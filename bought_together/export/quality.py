@@ -79,7 +79,7 @@ def quality_table(rows: list[Quality]) -> str:
             [
                 rule_name(row["rule"]),
                 in_percent(row["hit_rate"]),
-                interval(row["hit_rate_low"], row["hit_rate_high"], percent),
+                interval(row["hit_rate_low"], row["hit_rate_high"], in_percent),
                 "" if row["rule"] == "count" else points(row["difference_to_count"]),
                 ""
                 if row["rule"] == "count"

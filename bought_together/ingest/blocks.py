@@ -7,6 +7,7 @@ every reason for a reject, reads those pieces record by record. Both readers giv
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -23,7 +24,11 @@ from bought_together.ingest.line_items import (
     assemble,
     order_ids,
 )
+from bought_together.ingest.mapped_dates import parse_mapped_dates
+from bought_together.ingest.mapped_records import read_mapped_basket
+from bought_together.ingest.mapping import OrderMapping
 from bought_together.ingest.record_rules import (
+    PLAIN_ID,
     Basket,
     CutOff,
     RecordRejected,
@@ -41,8 +46,6 @@ SMALL_BLOCK = 64 * 1024
 # The reader is a quarter faster on pieces that fit in the processor's cache. It refuses a longer
 # record, which is then read on its own.
 READER_CHUNK = 4 << 20
-# Ids that `clean_id` leaves as they are: printable ASCII, no space at either end.
-PLAIN_ID = r"\A[!-~](?:[ -~]*[!-~])?\z"
 NEWLINE, CARRIAGE_RETURN, OPEN, CLOSE = b"\n\r{}"
 
 # Product ids and store ids are text in most exports and numbers in some: one schema for each
@@ -73,14 +76,20 @@ class NotClean(Exception):
 
 
 def flatten_lines(
-    data: bytes, offset: int, file_number: int, line_number: int = 0, fast: bool = True
+    data: bytes,
+    offset: int,
+    file_number: int,
+    line_number: int = 0,
+    fast: bool = True,
+    mapping: OrderMapping | None = None,
 ) -> Flattened:
     """Flatten a block of whole lines.
 
     `offset` is where `data` starts in its file, in (decompressed) bytes; `line_number` counts the
-    lines of the block before `data`. `fast=False` reads record by record from the start.
+    lines of the block before `data`. `fast=False`, or a mapping, reads record by record from the
+    start.
     """
-    if fast and data and not isinstance(data, CutOff) and not data.isspace():
+    if fast and not mapping and data and not isinstance(data, CutOff) and not data.isspace():
         try:
             return flatten_fast(data, offset, file_number)
         except (NotClean, pa.ArrowInvalid):
@@ -91,7 +100,7 @@ def flatten_lines(
             lines_before = line_number + flattened.counts["newlines"]
             flattened.add(flatten_lines(data[middle:], offset + middle, file_number, lines_before))
             return flattened
-    flattened = flatten_records(numbered_lines(data, offset, line_number), file_number)
+    flattened = flatten_records(numbered_lines(data, offset, line_number), file_number, mapping)
     flattened.counts["newlines"] = count_newlines(data)
     return flattened
 
@@ -247,9 +256,11 @@ def numbered_lines(data: bytes, offset: int, number: int) -> Iterator[tuple[int,
 
 
 def flatten_records(
-    records: Iterable[tuple[int | None, int, bytes]], file_number: int
+    records: Iterable[tuple[int | None, int, bytes]],
+    file_number: int,
+    mapping: OrderMapping | None = None,
 ) -> Flattened:
-    """Flatten records one by one: keep each, or set it aside with a reason.
+    """Flatten records one by one: keep each, set it aside with a reason, or leave it out.
 
     `records` holds (line number in the block, place in the file, text). A place is a byte offset,
     or the element number when the file is one JSON array. A text that is too long may be a CutOff.
@@ -265,13 +276,17 @@ def flatten_records(
             flattened.rejects.append(reject(line_number, place, reason, cut_off(text)))
             continue
         try:
-            basket = read_basket(decode_record(text))
+            record = decode_record(text)
+            basket = read_mapped_basket(record, mapping) if mapping else read_basket(record)
         except RecordRejected as error:
             flattened.counts.update(records_rejected=1, records_touched=1)
             flattened.rejects.append(reject(line_number, place, str(error), text))
             continue
         except TooDeep:  # the fast reader has no limit of depth
-            flattened.add(flatten_deep(line_number, place, text, file_number))
+            flattened.add(flatten_deep(line_number, place, text, file_number, mapping is None))
+            continue
+        if basket is None:
+            flattened.counts["records_left_out"] += 1
             continue
         places.append(place)
         baskets.append(basket)
@@ -282,14 +297,23 @@ def flatten_records(
     flattened.counts["baskets_empty"] += sum(basket.is_empty for basket in baskets)
     flattened.counts["lines_rejected"] += sum(len(basket.rejected_lines) for basket in baskets)
     flattened.counts["stores_unreadable"] += sum(basket.store_id_unreadable for basket in baskets)
-    flattened.add(assemble(as_columns(baskets, order_ids(file_number, np.array(places, "int64")))))
+    ids = order_ids(file_number, np.array(places, "int64"))
+    if mapping is None:
+        flattened.add(assemble(as_columns(baskets, ids)))
+    else:
+        read_dates = partial(parse_mapped_dates, formats=mapping.date_formats)
+        flattened.add(assemble(as_columns(baskets, ids, bool(mapping.order_id)), read_dates))
     return flattened
 
 
-def flatten_deep(line_number: int | None, place: int, text: bytes, file_number: int) -> Flattened:
+def flatten_deep(
+    line_number: int | None, place: int, text: bytes, file_number: int, fast: bool = True
+) -> Flattened:
     """Flatten one record that is nested too deeply for `decode_record`."""
     flattened = Flattened()
     try:
+        if not fast:
+            raise NotClean("only the record-by-record reader knows the mapping")
         flattened = flatten_fast(text.strip(), place, file_number, chunk=len(text) + 1)
     except (NotClean, pa.ArrowInvalid):
         flattened.counts.update(records_rejected=1, records_touched=1)

@@ -28,6 +28,7 @@ BOM = codecs.BOM_UTF8
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
 # Of hashlib's functions without known collisions, the fastest on processors with instructions for
 # it, twice as fast as blake2b.
 HASH = "sha256"
@@ -63,7 +64,8 @@ class InputFile:
     """One input file.
 
     `number` is permanent in a lake, and part of each order id. Files of one `head` and size begin
-    alike; `digest` is that of the whole content, None where nobody has needed it.
+    alike; `digest` is that of the whole content, None where nobody has needed it. `kind` is what it
+    looks like: json, csv or parquet; rows of a CSV file that has long rows may span lines.
     """
 
     number: int
@@ -76,11 +78,13 @@ class InputFile:
     head: str | None = None
     digest: str | None = None
     status: Status | None = None
+    kind: str = "json"
+    has_long_rows: bool = False
 
     @property
     def is_one_stream(self) -> bool:
         """Return whether the file can only be read from its start."""
-        return self.is_gzip or self.is_array or self.is_utf16
+        return self.is_gzip or self.is_array or self.is_utf16 or self.has_long_rows
 
     @property
     def printable_path(self) -> str:
@@ -170,6 +174,7 @@ def inspect_in(
             head=head_digest,
             digest=head_digest if size <= HEAD else None,
             status=status,
+            kind=kind_of(text),
         )
 
 
@@ -254,6 +259,13 @@ def digest(path: str) -> str:
             return hashlib.file_digest(file, HASH).hexdigest()
     except storage_errors() as error:
         raise unreadable(path, error) from error
+
+
+def kind_of(head: bytes) -> str:
+    """Return what a file that begins with `head` looks like: json, csv or parquet."""
+    if head.startswith(PARQUET_MAGIC):
+        return "parquet"
+    return "json" if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"[", b"") else "csv"
 
 
 def is_array(head: bytes) -> bool:

@@ -29,7 +29,7 @@ NEW = -1
 # otherwise leave thousands of small parts.
 SMALL_GROUPS_KEPT = 50
 # What a manifest remembers of a file besides its path, size, version and group.
-REMEMBERED = ("number", "is_gzip", "is_array", "is_utf16", "has_records", "head", "digest")
+REMEMBERED = ("number", "is_gzip", "is_array", "is_utf16", "has_records", "head", "digest", "kind")
 
 LakeRun = Mapping[str, Any]
 Group = dict[str, Any]
@@ -43,7 +43,9 @@ def flattened_by() -> str:
     return code.hexdigest()[:16]
 
 
-def run_to_refresh(lake_path: str, full_refresh: bool) -> tuple[LakeRun | None, str | None]:
+def run_to_refresh(
+    lake_path: str, full_refresh: bool, mapping: Mapping[str, Any] | None = None
+) -> tuple[LakeRun | None, str | None]:
     """Return the manifest of the current run, or why all files must be flattened again.
 
     Returns neither for a lake without a run.
@@ -58,6 +60,8 @@ def run_to_refresh(lake_path: str, full_refresh: bool) -> tuple[LakeRun | None, 
         return None, "FULL_REFRESH asks for it"
     if current.get("flattened_by") != flattened_by():
         return None, "the program has changed"
+    if current.get("mapping") != mapping:
+        return None, "the mapping of the transactions has changed"
     return current, None
 
 

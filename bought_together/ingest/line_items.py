@@ -1,6 +1,7 @@
 """Turn the columns of kept records into rows of the table `line_items`."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,10 @@ LINE_ITEMS = pa.schema(
         ("ordered_at", pa.timestamp("us")),
         ("store_id", pa.string()),
     ]
+)
+# Where an order id is mapped.
+ORDER_LINES = LINE_ITEMS.append(pa.field("order_key", pa.string())).append(
+    pa.field("is_cancelled", pa.bool_())
 )
 # What is left of a signed 64-bit integer.
 FILE_NUMBER_LIMIT = 1 << (63 - ORDER_ID_OFFSET_BITS)
@@ -56,9 +61,12 @@ class Columns:
     store_ids: pa.Array
     product_ids: pa.Array
     quantities: pa.Array
+    order_keys: pa.Array | None = None
+    are_cancelled: pa.Array | None = None
 
 
-def as_columns(baskets: list[Basket], ids: np.ndarray) -> Columns:
+def as_columns(baskets: list[Basket], ids: np.ndarray, orders: bool = False) -> Columns:
+    """Return baskets as columns, with the keys of their `orders` where these are mapped."""
     return Columns(
         order_ids=ids,
         line_counts=np.array([len(basket.product_ids) for basket in baskets], "int64"),
@@ -66,6 +74,10 @@ def as_columns(baskets: list[Basket], ids: np.ndarray) -> Columns:
         store_ids=pa.array([basket.store_id for basket in baskets], pa.string()),
         product_ids=pa.array([i for basket in baskets for i in basket.product_ids], pa.string()),
         quantities=pa.array([q for basket in baskets for q in basket.quantities], pa.float64()),
+        order_keys=pa.array([basket.order_key for basket in baskets], pa.string())
+        if orders
+        else None,
+        are_cancelled=pa.array([basket.is_cancelled for basket in baskets], pa.bool_()),
     )
 
 
@@ -79,9 +91,14 @@ def order_ids(file_number: int, places: np.ndarray) -> np.ndarray:
     return places.astype("int64") | (file_number << ORDER_ID_OFFSET_BITS)
 
 
-def assemble(columns: Columns) -> Flattened:
-    """Turn kept records into rows of `LINE_ITEMS` and their counts."""
-    ordered_at = parse_dates(columns.dates)
+def assemble(
+    columns: Columns, read_dates: Callable[[pa.Array], pa.Array] | None = None
+) -> Flattened:
+    """Turn kept records into rows of `LINE_ITEMS` and their counts; dates are as `read_dates` says.
+
+    Rows of records whose order has a key are those of `ORDER_LINES`.
+    """
+    ordered_at = (read_dates or parse_dates)(columns.dates)
     record_of_line = np.repeat(np.arange(len(columns.line_counts)), columns.line_counts)
     table = pa.table(
         [
@@ -93,6 +110,10 @@ def assemble(columns: Columns) -> Flattened:
         ],
         names=LINE_ITEMS.names,
     )
+    if columns.order_keys is not None and columns.are_cancelled is not None:
+        lines = pa.array(record_of_line)
+        table = table.append_column("order_key", columns.order_keys.take(lines))
+        table = table.append_column("is_cancelled", columns.are_cancelled.take(lines))
     counts = Counter(
         lines_written=table.num_rows,
         dates_missing=columns.dates.null_count,

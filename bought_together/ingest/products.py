@@ -12,8 +12,10 @@ from bought_together.errors import CannotRun, Refused
 from bought_together.ingest import record_rules
 from bought_together.ingest.byte_ranges import CHARACTERS_READ, open_stream, stream_blocks
 from bought_together.ingest.inputs import InputFile, check_unchanged, inspect_files, refuse_copies
+from bought_together.ingest.mapped_products import add_products, read_product_rows
+from bought_together.ingest.mapping import ProductMapping
 from bought_together.ingest.patterns import unreadable
-from bought_together.ingest.record_rules import CONTROL_CHARACTER, CutOff, clean_id
+from bought_together.ingest.record_rules import CutOff, clean_id, clean_text
 from bought_together.ingest.reject_rows import REJECTS, reject
 from bought_together.storage.filesystem import storage_errors
 
@@ -32,11 +34,13 @@ class ProductRejected(ValueError):
     """A line of the product list is unusable; the message is the reason."""
 
 
-def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
+def read_products(
+    paths: list[str], mapping: ProductMapping | None = None
+) -> tuple[pa.Table, pa.Table, Counter[str]]:
     """Return the products (PRODUCTS, each id once), the rejects (REJECTS) and the counts.
 
     The first line with an id wins. Raises CannotRun when a file cannot be read, and Refused when it
-    is in a one-byte encoding.
+    is in a one-byte encoding that no mapping names.
     """
     products: dict[str, tuple[str, str]] = {}
     rejects: list[dict[str, Any]] = []
@@ -45,6 +49,12 @@ def read_products(paths: list[str]) -> tuple[pa.Table, pa.Table, Counter[str]]:
     refuse_copies(input_files, "PRODUCTS")
     for input_file in input_files:
         path = input_file.printable_path
+        if mapping:
+            for rows, others in read_product_rows(input_file, mapping):
+                bad = others.rejects + add_products(rows, mapping, products)
+                rejects += [{**row, "source": "products", "source_file": path} for row in bad]
+                counts["lines_read"] += len(rows.places) + len(others.rejects)
+            continue
         encodings: Counter[str] = Counter()
         for number, offset, line in product_lines(input_file):
             encodings[encoding(line)] += 1
@@ -162,8 +172,3 @@ def read_product(line: bytes) -> tuple[str, str, str]:
     except ValueError as error:
         raise ProductRejected(f"product: id {error}") from None
     return product_id, clean_text(fields[1]), clean_text(fields[2])
-
-
-def clean_text(text: str) -> str:
-    """Return the text with each control character replaced by a space, and trimmed."""
-    return CONTROL_CHARACTER.sub(" ", text).strip()

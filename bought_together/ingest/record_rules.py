@@ -13,6 +13,8 @@ from typing import Any
 from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode category Cc
+# Ids that `clean_id` leaves as they are, for RE2: printable ASCII, no space at either end.
+PLAIN_ID = r"\A[!-~](?:[ -~]*[!-~])?\z"
 # No real record nests deeper, and the standard library's decoder can always go this deep.
 DEEPEST = 200
 # The tokens that make up JSON's structure; a string that does not end in the text is `open_string`.
@@ -48,7 +50,10 @@ class LineRejected(ValueError):
 
 @dataclass
 class Basket:
-    """One kept record: its kept lines and its rejected lines."""
+    """One kept record: its kept lines and its rejected lines.
+
+    `order_key` is the id of its order, None where none is mapped.
+    """
 
     product_ids: list[str] = field(default_factory=list)
     quantities: list[float | None] = field(default_factory=list)
@@ -56,6 +61,8 @@ class Basket:
     date: str | None = None
     store_id: str | None = None
     store_id_unreadable: bool = False
+    order_key: str | None = None
+    is_cancelled: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -87,6 +94,11 @@ def clean_id(text: str) -> str:
     if not is_unicode(text):
         raise ValueError("holds half a surrogate pair")
     return text
+
+
+def clean_text(text: str) -> str:
+    """Return the text with each control character replaced by a space, and trimmed."""
+    return CONTROL_CHARACTER.sub(" ", text).strip()
 
 
 def is_unicode(text: str) -> bool:

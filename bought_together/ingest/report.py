@@ -11,13 +11,16 @@ def report(manifest: dict[str, Any]) -> str:
     products = manifest["counts"]["products"]
     files = manifest["files"]
     size = sum(file["bytes"] for file in files)
+    # Of order lines, only SQL knows how many baskets they are.
+    kept = count(records["records_kept"], "basket")
+    kept += f" with {count(records['lines_written'], 'line')}"
+    if manifest.get("orders"):
+        kept = count(records["lines_written"], "line")
     lines = [
         f"read       {count(records['records_read'], 'record')}"
         f" in {count(len(files), 'file')} ({megabytes(size)}),"
         f" {count(products['lines_read'], 'product line')}",
-        f"kept       {count(records['records_kept'], 'basket')}"
-        f" with {count(records['lines_written'], 'line')},"
-        f" {count(products['products'], 'product')}",
+        f"kept       {kept}, {count(products['products'], 'product')}",
         f"set aside  {count(records['records_rejected'], 'record')},"
         f" {count(records['lines_rejected'], 'line')} of kept records,"
         f" {count(products['lines_rejected'], 'product line')}",
@@ -27,6 +30,7 @@ def report(manifest: dict[str, Any]) -> str:
         for reject in manifest["rejects"]
     ]
     notes = {
+        "other record": records["records_left_out"],
         "empty basket": records["baskets_empty"],
         "missing date": records["dates_missing"],
         "unreadable date": records["dates_unreadable"],
@@ -45,6 +49,14 @@ def report(manifest: dict[str, Any]) -> str:
         noted = ", ".join(count(number, what) for what, number in notes.items() if number)
         lines.append(f"noted      {noted}")
     return "\n".join(lines)
+
+
+def orders_line(orders: int, cancelled: int, superseded: int) -> str:
+    """Return what came of mapped orders, in a line."""
+    return (
+        f"orders     {orders:,}, {cancelled:,} cancelled, {superseded:,} exported more than once"
+        " (the newest counts)"
+    )
 
 
 def count(number: int, what: str) -> str:

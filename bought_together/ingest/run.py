@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -30,6 +30,7 @@ from bought_together.ingest.byte_ranges import (
     read_lines,
     read_together,
 )
+from bought_together.ingest.csv_rows import LongRows, flatten_csv
 from bought_together.ingest.inputs import InputFile, check_unchanged, digest, refuse_copies
 from bought_together.ingest.known_files import (
     Group,
@@ -41,7 +42,9 @@ from bought_together.ingest.known_files import (
     number_new_files,
     run_to_refresh,
 )
-from bought_together.ingest.line_items import LINE_ITEMS, Flattened
+from bought_together.ingest.line_items import LINE_ITEMS, ORDER_LINES, Flattened
+from bought_together.ingest.mapping import InputMapping, OrderMapping, read_mapping
+from bought_together.ingest.parquet_rows import flatten_parquet
 from bought_together.ingest.patterns import find_files
 from bought_together.ingest.products import (
     check_products,
@@ -49,13 +52,14 @@ from bought_together.ingest.products import (
     summarise_products,
 )
 from bought_together.ingest.reject_rows import REJECTS
-from bought_together.storage.filesystem import full_path, locate
+from bought_together.storage.filesystem import full_path, locate, remove_files
 from bought_together.storage.lake import (
     REFUSAL,
     RUN_TABLES,
     changed_files,
     make_current,
     part_name,
+    parts_folder,
     run_path,
     start_run,
     table_of,
@@ -64,6 +68,7 @@ from bought_together.storage.lake import (
 )
 
 BLOCK_SIZE = 32 << 20
+OTHER_FORM = "`python scripts/inspect_input.py FILE` proposes a mapping for files of another form"
 ARRAY_ELEMENTS_A_PART = 1 << 16
 # In bytes of memory: small files that unpack to more are written in several parts.
 PART_SIZE = 64 << 20
@@ -72,6 +77,7 @@ COUNTS = (
     "records_kept",
     "records_rejected",
     "records_touched",
+    "records_left_out",
     "lines_read",
     "lines_written",
     "lines_rejected",
@@ -96,6 +102,7 @@ class Tally:
 
     `first_rejects` holds (file, line number in the range, place) by reason. `line_items` holds the
     parts written and their sizes in bytes, `unnumbered_rejects` the names of those to come.
+    `long_rows` holds the number of a file that must be read from its start instead.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -103,6 +110,7 @@ class Tally:
     first_rejects: dict[str, tuple[str, int | None, int]] = field(default_factory=dict)
     line_items: dict[str, int] = field(default_factory=dict)
     unnumbered_rejects: list[str] = field(default_factory=list)
+    long_rows: list[int] = field(default_factory=list)
 
 
 def flatten(
@@ -115,15 +123,18 @@ def flatten(
     fast: bool = True,
     workers: int = 1,
     full_refresh: bool = False,
+    input_mapping: str | None = None,
 ) -> dict[str, Any]:
     """Flatten the inputs into a run of the lake, make it current, and return its manifest.
 
     The run takes over what the current run has of unchanged files, unless `full_refresh` asks to
-    flatten all. `block_size` is in bytes of (decompressed) text. Raises CannotRun when there is
+    flatten all. `block_size` is in bytes of (decompressed) text; `input_mapping` is the path of a
+    mapping, None for inputs in the project's own form. Raises CannotRun when there is
     nothing to flatten or a file changes meanwhile, and Refused when more than `max_reject_fraction`
     of the records are rejected or have a rejected line, or no product is usable. The lake's current
     run then stays the same.
     """
+    mapping = read_mapping(input_mapping)
     with writing_run(lake_path) as run:
         return flatten_into(
             run,
@@ -136,6 +147,7 @@ def flatten(
             fast,
             workers,
             full_refresh,
+            mapping,
         )
 
 
@@ -150,11 +162,14 @@ def flatten_into(
     fast: bool,
     workers: int,
     full_refresh: bool,
+    mapping: InputMapping | None,
 ) -> dict[str, Any]:
     """Flatten the inputs into this run of the lake, and make it current; see `flatten`."""
     product_paths = find_files(products, "PRODUCTS")
     paths = find_files(transactions, "TRANSACTIONS")
-    before, why_full = run_to_refresh(lake_path, full_refresh)
+    mapped = mapping.transactions if mapping else None
+    remembered = mapping.remembered() if mapping else None
+    before, why_full = run_to_refresh(lake_path, full_refresh, remembered)
     input_files = refuse_copies(find_known(paths, before), "TRANSACTIONS")
     start_run(lake_path, run, before["run"] if before else None)
     input_files = number_new_files(input_files, lake_path)
@@ -162,8 +177,12 @@ def flatten_into(
     kept = groups_to_keep(before, input_files, lake, block_size) if before else {}
     numbers_kept = {number for group in kept.values() for number in group["files"]}
     to_flatten = [one for one in input_files if one.size and one.number not in numbers_kept]
-    product_table, product_rejects, product_counts = read_products(product_paths)
-    written, digests = flatten_files(to_flatten, run, lake, scheduler, block_size, fast, workers)
+    product_table, product_rejects, product_counts = read_products(
+        product_paths, mapping.products if mapping else None
+    )
+    written, digests = flatten_files(
+        to_flatten, run, lake, scheduler, block_size, fast, workers, mapped
+    )
     check_unchanged(to_flatten)
     groups = dict(sorted((kept | written).items(), key=lambda one: min(one[1]["files"])))
     input_files = [
@@ -172,9 +191,11 @@ def flatten_into(
     manifest: dict[str, Any] = {
         "run": run,
         "flattened_by": flattened_by(),
+        "mapping": remembered,
+        "orders": mapping.orders if mapping else None,
         "files": file_entries(input_files, groups),
         "groups": groups,
-        "parts": write_own_parts(lake, run, groups, product_table, product_rejects),
+        "parts": write_own_parts(lake, run, groups, product_table, product_rejects, mapped),
         "counts": {
             "transactions": add_up(group["counts"] for group in groups.values()),
             "products": dict(product_counts),
@@ -194,7 +215,12 @@ def flatten_into(
 
 
 def write_own_parts(
-    lake: str, run: str, groups: Mapping[str, Group], products: pa.Table, product_rejects: pa.Table
+    lake: str,
+    run: str,
+    groups: Mapping[str, Group],
+    products: pa.Table,
+    product_rejects: pa.Table,
+    mapping: OrderMapping | None,
 ) -> dict[str, list[str]]:
     """Write the parts that are in no group; return all parts of the run, by table."""
     parts = {
@@ -206,7 +232,8 @@ def write_own_parts(
         part_name("rejects", f"{run}-products"): product_rejects,
     }
     if not parts["line_items"]:  # an empty part makes sure that the table exists, with its schema
-        own[part_name("line_items", f"{run}-empty")] = LINE_ITEMS.empty_table()
+        schema = ORDER_LINES if mapping and mapping.orders else LINE_ITEMS
+        own[part_name("line_items", f"{run}-empty")] = schema.empty_table()
     for part, rows in own.items():
         write_part(f"{lake}/{part}", rows, run_path(lake, run))
     return {
@@ -236,6 +263,7 @@ def flatten_files(
     block_size: int,
     fast: bool,
     workers: int,
+    mapping: OrderMapping | None,
 ) -> tuple[dict[str, Group], dict[int, str]]:
     """Write the parts of some files; return their groups, by name, and digests, by number.
 
@@ -248,9 +276,12 @@ def flatten_files(
         one for one in input_files if one.digest is None and one.status and not one.status.has_etag
     ]
     with connected(scheduler, workers) as client:
-        task = partial(flatten_or_digest, run=run, lake=lake, block_size=block_size, fast=fast)
+        task = partial(
+            flatten_or_digest, run=run, lake=lake, block_size=block_size, fast=fast, mapping=mapping
+        )
         results = run_tasks(task, [*enumerate(jobs), *(one.path for one in undigested)], client)
         tallies, digests = results[: len(jobs)], results[len(jobs) :]
+        jobs, tallies = read_long_rows(jobs, tallies, task, run, lake, client)
         # A task that reads several files reads each from its first line, as its first range says.
         lines_before = count_lines_before([ranges[0] for ranges in jobs], tallies)
         rejects = [
@@ -299,19 +330,79 @@ def groups_written(
     return groups
 
 
+def read_long_rows(
+    jobs: list[list[ByteRange]],
+    tallies: list[Tally],
+    task: Callable[[Any], Any],
+    run: str,
+    lake: str,
+    client: Any,
+) -> tuple[list[list[ByteRange]], list[Tally]]:
+    """Read files again, from their starts, in which rows span lines; return all jobs and tallies.
+
+    What was written of their ranges is removed.
+    """
+    found = {number for tally in tallies for number in tally.long_rows}
+    if not found:
+        return jobs, tallies
+    again: dict[int, list[ByteRange]] = {}
+    for place, ranges in enumerate(jobs):
+        if ranges[0].file.number in found:
+            written = [file_name(part) for part in tallies[place].line_items]
+            remove_files(parts_folder(lake, "line_items"), written)
+            unfinished = [f"{name}.unnumbered" for name in tallies[place].unnumbered_rejects]
+            remove_files(run_path(lake, run), unfinished)
+            whole = replace(ranges[0].file, has_long_rows=True)
+            again.setdefault(whole.number, [ByteRange(whole, 0, whole.size)])
+    tasks = run_tasks(task, list(enumerate(again.values(), start=len(jobs))), client)
+    read_again = dict(zip(again, tasks, strict=True))
+    kept = [
+        (ranges, tally)
+        for ranges, tally in zip(jobs, tallies, strict=True)
+        if ranges[0].file.number not in found
+    ]
+    kept += [(again[number], tally) for number, tally in read_again.items()]
+    return [ranges for ranges, _ in kept], [tally for _, tally in kept]
+
+
+def file_name(part: str) -> str:
+    return part.rsplit("/", 1)[1]
+
+
 def flatten_or_digest(job: tuple[int, list[ByteRange]] | str, **settings: Any) -> Tally | str:
     """Flatten ranges, or return the digest of the file with this path; a task of a worker."""
     return digest(job) if isinstance(job, str) else flatten_ranges(job, **settings)
 
 
 def flatten_ranges(
-    job: tuple[int, list[ByteRange]], *, run: str, lake: str, block_size: int, fast: bool
+    job: tuple[int, list[ByteRange]],
+    *,
+    run: str,
+    lake: str,
+    block_size: int,
+    fast: bool,
+    mapping: OrderMapping | None = None,
 ) -> Tally:
     """Write the line items and rejects of one range, or of some small files."""
+    try:
+        return write_ranges(job, run, lake, block_size, fast, mapping)
+    except LongRows:
+        return Tally(long_rows=[job[1][0].file.number])
+
+
+def write_ranges(
+    job: tuple[int, list[ByteRange]],
+    run: str,
+    lake: str,
+    block_size: int,
+    fast: bool,
+    mapping: OrderMapping | None,
+) -> Tally:
     number, ranges = job
     tally = Tally()
     work = run_path(lake, run)
-    for index, flattened in enumerate(in_parts(read_ranges(ranges, block_size, fast))):
+    flattened_ranges = read_ranges(ranges, block_size, fast, mapping)
+    for index, flattened in enumerate(in_parts(flattened_ranges)):
         name = f"{run}-{number:05d}-{index:05d}"
         if line_items := [table for table in flattened.line_items if table.num_rows]:
             table = pa.concat_tables(line_items).unify_dictionaries()
@@ -342,11 +433,18 @@ def in_parts(flattened_blocks: Iterable[Flattened]) -> Iterator[Flattened]:
     yield joined
 
 
-def read_ranges(ranges: list[ByteRange], block_size: int, fast: bool) -> Iterator[Flattened]:
+def read_ranges(
+    ranges: list[ByteRange], block_size: int, fast: bool, mapping: OrderMapping | None = None
+) -> Iterator[Flattened]:
     """Yield the flattened blocks of one range or of some small files.
 
     Rejects name their file; their line numbers count from their range's start.
     """
+    if mapping:
+        for part, content in zip(ranges, read_together(ranges), strict=True):
+            for flattened in read_mapped(part, block_size, content, mapping):
+                yield of_file(flattened, part.file)
+        return
     waiting: list[FileBlock] = []
     size = 0
     for part, content in zip(ranges, read_together(ranges), strict=True):
@@ -367,6 +465,38 @@ def read_ranges(ranges: list[ByteRange], block_size: int, fast: bool) -> Iterato
             size += len(block.data)
     if waiting:
         yield flatten_blocks(waiting, fast)
+
+
+def read_mapped(
+    part: ByteRange, block_size: int, content: bytes | None, mapping: OrderMapping
+) -> Iterator[Flattened]:
+    """Yield the flattened blocks of one range of a file that a mapping describes."""
+    kind = mapping.format or part.file.kind
+    if kind != "json":
+        check_table(part.file, mapping)
+    if kind == "parquet":
+        yield from flatten_parquet(part, content, mapping)
+    elif kind == "csv":
+        yield from flatten_csv(part, block_size, content, mapping)
+    elif part.file.is_array:
+        for batch in in_batches(array_elements(part.file, content), block_size):
+            yield flatten_records(batch, part.file.number, mapping)
+    else:
+        lines_before = 0
+        for block in read_lines(part, block_size, content):
+            yield flatten_lines(
+                block.data, block.offset, part.file.number, lines_before, mapping=mapping
+            )
+            lines_before += count_newlines(block.data)
+
+
+def check_table(input_file: InputFile, mapping: OrderMapping) -> None:
+    """Raise CannotRun unless the mapping makes sense for a table of order lines."""
+    path = input_file.printable_path
+    if mapping.items:
+        raise CannotRun(f"{path} is a table, in which no list is called {mapping.items}")
+    if not mapping.order_id:
+        raise CannotRun(f"{path} is a table: the mapping must name the column of the order_id")
 
 
 def flatten_blocks(blocks: list[FileBlock], fast: bool) -> Flattened:
@@ -443,10 +573,11 @@ def number_rejects(job: tuple[str, int], *, run: str, lake: str) -> int:
 def total(tallies: list[Tally]) -> dict[str, int]:
     """Return the sum of each count of COUNTS.
 
-    Records read = kept + rejected; lines read = written + rejected.
+    Records read = kept + rejected + left out; lines read = written + rejected.
     """
     counts = sum((tally.counts for tally in tallies), Counter())
-    counts["records_kept"] = counts["records_read"] - counts["records_rejected"]
+    not_kept = counts["records_rejected"] + counts["records_left_out"]
+    counts["records_kept"] = counts["records_read"] - not_kept
     counts["lines_read"] = counts["lines_written"] + counts["lines_rejected"]
     return add_up([counts])
 
@@ -499,9 +630,10 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, refusal_path: st
         raise Refused(
             f"{touched:,} of {read:,} records are rejected or have a rejected line,"
             f" more than MAX_REJECT_FRACTION {max_reject_fraction:g} allows;"
-            f" nothing was published; the rejects are in the parts that {refusal_path} lists",
+            f" nothing was published; the rejects are in the parts that {refusal_path} lists"
+            + (f"; {OTHER_FORM}" if not counts["records_kept"] else ""),
             manifest,
         )
     if not counts["records_kept"]:
-        raise CannotRun("TRANSACTIONS contain no usable record")
+        raise CannotRun(f"TRANSACTIONS contain no usable record; {OTHER_FORM}")
     check_products(manifest, refusal_path)

@@ -18,6 +18,7 @@ from bought_together.pairs.model_sql import ModelQuery, Parquet, run_model
 from bought_together.pairs.state import ChangedPart
 from bought_together.storage.filesystem import locate, open_whole
 from bought_together.storage.lake import ORDER_ID_OFFSET_BITS, write_part
+from bought_together.storage.mount import order_columns
 
 BASKET_SIZES = pa.schema(
     [("file_number", pa.int64()), ("product_count", pa.int32()), ("basket_count", pa.int64())]
@@ -40,7 +41,8 @@ def read_baskets(
     """
     number, part = job
     ours = f"order_id >> {ORDER_ID_OFFSET_BITS} in ({', '.join(map(str, part.numbers or ()))})"
-    part_lines = Parquet(part.path, "*, 1 as change", ours if part.numbers else "true")
+    columns = f"order_id, product_id, quantity, {order_columns(None)}, 1 as change"
+    part_lines = Parquet(part.path, columns, ours if part.numbers else "true")
     tables = {LINE_ITEMS: part_lines, STATE_OVERSIZED: OVERSIZED_BASKETS.empty_table(), **given}
     lines, oversized = run_model(purchases, tables, OVERSIZED)
     order_ids = lines["order_id"].to_numpy()

@@ -19,7 +19,9 @@ PURCHASES = "int_line_items_kept"
 KEYS = "int_products_keyed"
 COUNTED = "int_products_counted"
 OVERSIZED = "int_baskets_oversized"
+ORDER_LINES_RESOLVED = "int_order_lines_resolved"
 LINE_ITEMS, PRODUCTS = "lake_line_item_changes", "lake_products"
+INPUT_FILES = "lake_input_files"
 STATE_OVERSIZED = "state_oversized_baskets"
 
 
@@ -30,12 +32,13 @@ class CountingRules:
     `purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS;
     STATE_OVERSIZED are baskets that are known to be oversized. `keys` gives the counted products
     their keys, from COUNTED. Both also read PRODUCTS. `shortlisted` is the number of pairs of each
-    product that can be recommended.
+    product that can be recommended. `orders` selects the lines that mapped orders come down to.
     """
 
     purchases: ModelQuery
     keys: ModelQuery
     shortlisted: int
+    orders: ModelQuery
 
     def fingerprint(self) -> str:
         """Return a short hash of the models' SQL, with its vars, and of their seeds' rows."""
@@ -62,8 +65,10 @@ def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) ->
     Raises CannotRun when a model or a seed cannot be read.
     """
     variables = project_vars(project) | dict(overrides or {})
+    given = (LINE_ITEMS, INPUT_FILES, PRODUCTS, STATE_OVERSIZED)
     return CountingRules(
-        compile_model(PURCHASES, (LINE_ITEMS, PRODUCTS, STATE_OVERSIZED), project, variables),
+        compile_model(PURCHASES, given, project, variables),
         compile_model(KEYS, (COUNTED, PRODUCTS), project, variables),
         shortlist_length(variables["recommendations_per_product"]),
+        compile_model(ORDER_LINES_RESOLVED, given, project, variables),
     )

@@ -10,6 +10,7 @@ A run whose pairs have been counted holds, besides what flatten wrote:
     pairs-<id>/oversized_baskets/*.parquet    order_id, product_count
     pairs-<id>/shortlist/*.parquet            product_number, recommended_product_key,
                                               copurchase_count
+    pairs-<id>/order_lines/*.parquet          order_id, product_id, quantity; of mapped orders only
 
 Four kinds of tasks run one after the other and pass files through the lake:
 
@@ -44,9 +45,16 @@ from bought_together.pairs.baskets import (
     read_columns,
 )
 from bought_together.pairs.counting import PRODUCT_PAIRS, ProductRange, count_ranges, merge_range
-from bought_together.pairs.counting_rules import COUNTED, PRODUCTS, CountingRules, counting_rules
+from bought_together.pairs.counting_rules import (
+    COUNTED,
+    INPUT_FILES,
+    PRODUCTS,
+    CountingRules,
+    counting_rules,
+)
 from bought_together.pairs.merging import state_effort
 from bought_together.pairs.model_sql import ModelQuery, Parquet, run_model, sign_in_for
+from bought_together.pairs.orders import resolve_orders
 from bought_together.pairs.plan import chunk_items, plan_chunks, plan_ranges, range_edges
 from bought_together.pairs.shortlist import SHORTLIST, Shortlist
 from bought_together.pairs.state import CountPlan, counted_by, plan_count
@@ -189,7 +197,14 @@ def count_run(
     """Write the tables of a count of a run to `folder` and return its totals."""
     work = f"{folder}/work"
     [products_path] = table_parts(lake, manifest, "products")
-    given = {PRODUCTS: Parquet(products_path)}
+    numbered_files = pa.Table.from_pylist(
+        [{"number": file["number"], "path": file["path"]} for file in manifest["files"]]
+    )
+    given = {PRODUCTS: Parquet(products_path), INPUT_FILES: numbered_files}
+    orders: dict[str, int] = {}
+    if manifest.get("orders"):
+        changed, orders = resolve_orders(plan, manifest, numbered_files, rules, folder)
+        plan = plan._replace(changed=changed)
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     oversized = run_tasks(read, list(enumerate(plan.changed)), client)
     files = pa.array([file["number"] for file in manifest["files"]], pa.int64())
@@ -239,6 +254,7 @@ def count_run(
         "pair_occurrences": sum(occurrences for _, occurrences in counted),
         "chunks": len(chunks),
         "threads": threads,
+        **orders,
     }
 
 

@@ -67,6 +67,8 @@ def plan_count(
     others = [f"{root}/{part}" for part in run["parts"]["line_items"] if part not in grouped]
     every = [ChangedPart(f"{root}/{part}", 1, None) for part in sorted(grouped)]
     published, before, reason = state_to_continue(root, counted_by, full_refresh)
+    if run.get("orders"):
+        reason = "an order id is mapped, and any file may add lines to an order"
     if reason:
         return CountPlan(None, True, every, others, f"everything: {reason}")
     assert published and before

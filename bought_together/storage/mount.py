@@ -16,7 +16,7 @@ Paths are absolute, so that the warehouse can be queried from any working direct
 
 import glob
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import duckdb
@@ -24,7 +24,7 @@ import duckdb
 from bought_together.errors import CannotRun
 from bought_together.storage.builds import build_path, newest_build, read_pointer
 from bought_together.storage.duckdb_s3 import literal
-from bought_together.storage.filesystem import full_path, is_object_store
+from bought_together.storage.filesystem import file_sizes, full_path, is_object_store
 from bought_together.storage.lake import (
     COUNT_POINTER,
     RUN_TABLES,
@@ -34,6 +34,8 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.pointers import read_json
 
+# In the folder of a count of the Dask engine: what the lines of mapped orders come down to.
+ORDER_LINES_COUNTED = "order_lines"
 PUBLISHED_VIEWS = ("published_build", "published_recommendations", "published_products")
 # What a count leaves, with the types in DuckDB. A published build keeps all but the shortlist.
 STATE_TABLES = {
@@ -102,9 +104,14 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> dict[st
     return current
 
 
-def mount_count(connection: duckdb.DuckDBPyConnection, lake_path: str, run: str) -> None:
-    """Point the views of the state to the newest count of a run's pairs, which has counted all."""
-    folder = run_path(full_path(lake_path), run)
+def mount_count(
+    connection: duckdb.DuckDBPyConnection, lake_path: str, run: Mapping[str, Any]
+) -> None:
+    """Point the views to the newest count of a run's pairs, which has counted all.
+
+    `run` is the run's manifest. The line items are unchanged since.
+    """
+    folder = run_path(full_path(lake_path), run["run"])
     counted = read_json(f"{folder}/{COUNT_POINTER}")
     if counted is None:
         missing = (
@@ -118,6 +125,12 @@ def mount_count(connection: duckdb.DuckDBPyConnection, lake_path: str, run: str)
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])
         mount_state(connection, f"{folder}/{counted['folder']}", STATE_TABLES)
+    if counted and run.get("orders"):
+        parts = file_sizes(f"{folder}/{counted['folder']}/{ORDER_LINES_COUNTED}")
+        lines = [f"{folder}/{counted['folder']}/{ORDER_LINES_COUNTED}/{name}" for name in parts]
+        mount_changes(connection, lines, [])
+    else:
+        mount_changes(connection, table_parts(lake_path, run, "line_items"), [], run.get("orders"))
 
 
 def mount_plan(connection: duckdb.DuckDBPyConnection, summary: str, counted_by: str) -> None:
@@ -142,11 +155,13 @@ def mount_changes(
     connection: duckdb.DuckDBPyConnection,
     unchanged: Iterable[str],
     changed: Iterable[tuple[str, int, list[int] | None]],
+    orders: str | None = None,
 ) -> None:
     """Point a view to line items, with what has changed since a state.
 
     `changed` holds parts with files that were added (1) or removed (-1), and the numbers of these
-    files; None when the part holds no others.
+    files; None when the part holds no others. `orders` is what the run's manifest says of mapped
+    order ids.
     """
     parts: dict[tuple[str, str], list[str]] = {("0", "true"): list(unchanged)}
     for path, change, numbers in changed:
@@ -155,13 +170,24 @@ def mount_changes(
         select = (f"({ours})::integer", "true") if change > 0 else (str(change), ours)
         parts.setdefault(select, []).append(path)
     selects = [
-        f"select order_id, product_id, quantity, {change} as change"
+        f"select order_id, product_id, quantity, {order_columns(orders)}, {change} as change"
         f" from read_parquet([{', '.join(literal(parquet_glob(path)) for path in paths)}])"
         f" where {condition}"
         for (change, condition), paths in parts.items()
         if paths
     ]
     create_view(connection, "line_item_changes", " union all ".join(selects))
+
+
+def order_columns(orders: str | None) -> str:
+    """Return the columns of line items that say which order they are of, in SQL.
+
+    Where no order id is mapped they are null, so that DuckDB plans no work for orders.
+    """
+    if orders is None:
+        columns = {"order_key": "varchar", "is_cancelled": "boolean", "is_whole_order": "boolean"}
+        return ", ".join(f"null::{kind} as {name}" for name, kind in columns.items())
+    return f"order_key, is_cancelled, {orders == 'records'} as is_whole_order"
 
 
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:

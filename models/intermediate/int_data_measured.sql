@@ -35,6 +35,22 @@ line_items as (
 
 ),
 
+orders as (
+
+    select
+        count(*) as order_count,
+        count(*) filter (where is_cancelled) as cancelled_order_count
+    from {{ ref('int_orders_resolved') }}
+
+),
+
+superseded_orders as (
+
+    select count(distinct order_key) as superseded_order_count
+    from {{ ref('int_orders_superseded') }}
+
+),
+
 published_build as (
 
     select
@@ -52,6 +68,9 @@ measured as (
         baskets.basket_count,
         published_build.basket_count as published_basket_count,
         oversized_baskets.oversized_basket_count,
+        orders.order_count,
+        orders.cancelled_order_count,
+        superseded_orders.superseded_order_count,
         products.purchase_count,
         products.unlisted_purchase_count,
         products.unlisted_product_count,
@@ -59,6 +78,8 @@ measured as (
         published_build.newest_ordered_at as published_newest_ordered_at
     from baskets
     cross join oversized_baskets
+    cross join orders
+    cross join superseded_orders
     cross join products
     cross join line_items
     left join published_build

@@ -10,6 +10,16 @@ line_items as (
         quantity,
         change
     from {{ ref('stg_line_item_changes') }}
+    where order_key is null
+
+    union all
+
+    select
+        order_id,
+        product_id,
+        quantity,
+        change
+    from {{ ref('int_order_lines_resolved') }}
 
 ),
 

@@ -38,7 +38,7 @@ from bought_together.storage.builds import (
     read_pointer,
     remove_all_older,
 )
-from bought_together.storage.lake import make_folders, read_current, table_parts
+from bought_together.storage.lake import make_folders, read_current
 from bought_together.storage.mount import (
     STATE_TABLES,
     mount_changes,
@@ -119,8 +119,7 @@ class Shop:
         with duckdb.connect() as connection:
             mount_lake(connection, lake)
             if engine == "dask":
-                mount_count(connection, lake, run["run"])
-                mount_changes(connection, table_parts(lake, run, "line_items"), [])
+                mount_count(connection, lake, run)
             else:
                 mount_state(connection, plan.state or "", KEPT_TABLES if plan.state else ())
                 mount_changes(connection, plan.unchanged, plan.changed)

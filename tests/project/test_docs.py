@@ -122,7 +122,14 @@ def test_every_reason_for_a_reject_is_documented() -> None:
     documented = (ROOT / "docs/input.md").read_text()
     sources = "".join(
         (ROOT / f"bought_together/ingest/{name}.py").read_text()
-        for name in ("record_rules", "blocks", "products")
+        for name in (
+            "record_rules",
+            "blocks",
+            "products",
+            "order_lines",
+            "csv_rows",
+            "mapped_records",
+        )
     )
     reasons = re.findall(r'"((?:record|line|product): [^"{]+)"', sources)
     assert len(reasons) > 10
@@ -137,7 +144,12 @@ def settings_of_make() -> set[str]:
 
 
 def test_every_setting_is_documented() -> None:
-    arguments = {"PRODUCT", "BUILD", "SIZE"}  # of one target of make each, shown by its help
+    arguments = {
+        "PRODUCT",
+        "BUILD",
+        "SIZE",
+        "FILES",
+    }  # of one target of make each, shown by its help
     settings = settings_of_make() - arguments
     assert len(settings) > 15
     for setting in settings:

@@ -21,6 +21,7 @@ from tests.support import ROOT, warm
 SETTINGS = (
     "TRANSACTIONS",
     "PRODUCTS",
+    "INPUT_MAPPING",
     "LAKE_PATH",
     "DUCKDB_PATH",
     "DUCKDB_THREADS",

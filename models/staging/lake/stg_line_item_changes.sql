@@ -11,7 +11,10 @@ renamed as (
     select
         order_id,
         product_id,
+        order_key,
         quantity,
+        is_cancelled,
+        is_whole_order,
         change
     from source
 

@@ -1,0 +1,435 @@
+"""Look at the first records of unknown files, and propose a mapping that reads them.
+
+The proposal is YAML, with what was seen as comments. Names decide: those that exports of shops use.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from bought_together.errors import CannotRun
+from bought_together.ingest.blocks import flatten_records, numbered_lines
+from bought_together.ingest.byte_ranges import ByteRange, array_elements
+from bought_together.ingest.csv_rows import DELIMITERS, first_bytes, flatten_csv
+from bought_together.ingest.inputs import BOM, HEAD, InputFile, inspect_files
+from bought_together.ingest.line_items import Flattened
+from bought_together.ingest.mapped_dates import ISO, parse_mapped_dates
+from bought_together.ingest.mapped_records import MISSING, SEPARATOR, dig
+from bought_together.ingest.mapping import OrderMapping, parse_mapping
+from bought_together.ingest.parquet_rows import flatten_parquet
+from bought_together.ingest.patterns import unreadable
+from bought_together.ingest.record_rules import (
+    CONTROL_CHARACTER,
+    RecordRejected,
+    TooDeep,
+    decode_record,
+)
+from bought_together.storage.filesystem import locate, storage_errors
+
+RECORDS_SEEN = 200
+BASKETS_SHOWN = 3
+EXAMPLES = 3
+# Letters and digits of names, most telling first; of the words of a role, an earlier one wins.
+ROLES = {
+    "order_id": (
+        "orderid invoiceno invoiceid invoice invoicenumber transactionid ecommercetransactionid"
+        " basketid orderno ordernumber ordername receiptid receiptno ticketid saleid order basket"
+        " transaction name number id"
+    ),
+    "product_id": (
+        "productid lineitemsku sku stockcode itemid itemcode productcode articleid variantid upc"
+        " ean gtin asin item product article id"
+    ),
+    "quantity": "quantity lineitemquantity qty units amount count",
+    "date": (
+        "createdat orderdate invoicedate datecreated transactiontimestamp transactiondt"
+        " eventtimestamp eventdate timestamp datetime date processedat day time"
+    ),
+    "store": "storeid store shopid shop locationid location branch country",
+    "name": "productname title lineitemname itemname name description label producttype",
+    "category": (
+        "categorycode category categoryid department aisleid aisle producttype type departmentid"
+        " productcategory"
+    ),
+}
+ENDS_IN_ZERO = "numbers that all end in .0"
+CANCELLED = ("cancelledat", "canceledat")
+STATES = ("status", "orderstatus", "state", "financialstatus")
+STATES_CANCELLED = ("cancelled", "canceled", "refunded", "voided", "failed")
+DATE_FORMATS = (
+    ISO,
+    "%Y.%m.%d %H:%M:%S",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d",
+    "%Y%m%d",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%m/%d/%y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+)
+
+
+class Sample(NamedTuple):
+    """What the beginning of a file holds: fields by name, with the values seen in each.
+
+    `items` is the path of the list of lines in JSON, whose fields are `item_fields`.
+    """
+
+    file: InputFile
+    head: bytes
+    facts: str
+    fields: dict[str, list[str]]
+    items: str | None = None
+    item_fields: dict[str, list[str]] | None = None
+    options: dict[str, Any] | None = None
+
+
+def propose(paths: list[str]) -> str:
+    """Return an input.yml for these files, as text; raises CannotRun when one cannot be read."""
+    samples = [look_into(one) for one in inspect_files(paths)]
+    comments = [line for sample in samples for line in describe_sample(sample)]
+    content: dict[str, Any] = {}
+    orders = next((sample for sample in samples if has_orders(sample)), None)
+    if orders:
+        content["transactions"] = guess_orders(orders)
+    sold = product_ids_of(orders) if orders else set()
+    others = [listing(sample, sold) for sample in samples if sample is not orders]
+    listed = next(filter(None, others), {})
+    if not listed and orders and (found := listing(orders, sold)):
+        listed = {**found, "repeats": True}  # the order lines name their products
+    if listed:
+        content["products"] = listed
+    if any(is_own_form(sample) for sample in samples):
+        comments.append("These transactions are in the project's own form: they need no mapping.")
+    elif not orders:
+        comments.append("No fields look like an order id and a product id: name them by hand.")
+    if not content:
+        return as_comments(comments)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    mapping = parse_mapping(text, "the proposal")
+    if orders and mapping.transactions:
+        comments += warn_of_ids(orders, mapping.transactions)
+        comments += show_baskets(orders, mapping.transactions)
+    return as_comments(comments) + text
+
+
+def product_ids_of(orders: Sample) -> set[str]:
+    """Return the product ids that are seen in a file of orders."""
+    fields = {**orders.fields, **(orders.item_fields or {})}
+    return set(fields[guess_orders(orders)["product_id"]])
+
+
+def has_orders(sample: Sample) -> bool:
+    return {"order_id", "product_id"} <= guess_orders(sample).keys()
+
+
+def as_comments(lines: Iterable[str]) -> str:
+    return "".join(f"# {CONTROL_CHARACTER.sub(' ', line)}".rstrip() + "\n" for line in lines)
+
+
+def look_into(input_file: InputFile) -> Sample:
+    """Return a sample of a file; raises CannotRun when it cannot be read."""
+    if input_file.kind == "parquet":
+        return look_into_parquet(input_file)
+    head = first_bytes(input_file).removeprefix(BOM)
+    if len(head) >= HEAD - len(BOM):
+        head = head[: head.rfind(b"\n") + 1] or head
+    packed = "gzipped " if input_file.is_gzip else ""
+    if input_file.kind == "json":
+        return look_into_json(input_file, head, packed)
+    return look_into_csv(input_file, head, packed)
+
+
+def look_into_csv(input_file: InputFile, head: bytes, packed: str) -> Sample:
+    options: dict[str, Any] = {}
+    try:
+        text = head.decode()
+        encoding = "ASCII" if text.isascii() else "UTF-8"
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data" and error.start > len(head) - 4:
+            text, encoding = head[: error.start].decode(), "UTF-8"
+        else:
+            text, encoding = head.decode("windows-1252", "replace"), "windows-1252"
+            options["encoding"] = encoding
+    delimiter, rows = most_columns(text)
+    if delimiter != ",":
+        options["delimiter"] = delimiter
+    names = [name.strip() for name in rows[0]] if rows else []
+    body = rows[1:]
+    fields = {name: [row[place] for row in body] for place, name in enumerate(names)}
+    facts = f"{packed}CSV, {encoding}, columns separated by {delimiter!r}"
+    return Sample(input_file, head, facts, fields, options=options)
+
+
+def most_columns(text: str) -> tuple[str, list[list[str]]]:
+    """Return the delimiter that gives rows of one width the most columns, and these rows."""
+    found = []
+    for delimiter in DELIMITERS:
+        rows = list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), 2000))
+        filled = [row for row in rows if row]
+        width = len(filled[0]) if filled else 0
+        fitting = [row for row in filled if len(row) == width]
+        found.append((width * (len(fitting) > len(filled) // 2), delimiter, fitting))
+    _, delimiter, rows = max(found, key=lambda one: one[0])
+    return delimiter, rows
+
+
+def look_into_parquet(input_file: InputFile) -> Sample:
+    try:
+        fs, name = locate(input_file.path)
+        with fs.open(name, "rb") as source, pq.ParquetFile(source) as file:
+            batch = next(file.iter_batches(RECORDS_SEEN), None)
+            schema, count = file.schema_arrow, file.metadata.num_rows
+    except (*storage_errors(), pa.ArrowException) as error:
+        raise unreadable(input_file.path, error) from error
+    fields = {
+        column.name: [
+            "" if value is None else str(value)
+            for value in (batch.column(place).to_pylist() if batch else [])
+        ]
+        for place, column in enumerate(schema)
+        if not pa.types.is_nested(column.type)
+    }
+    types = ", ".join(f"{column.name} {column.type}" for column in schema)
+    return Sample(input_file, b"", f"Parquet, {count:,} rows: {types}", fields)
+
+
+def look_into_json(input_file: InputFile, head: bytes, packed: str) -> Sample:
+    records = [record for record in sample_records(input_file, head) if isinstance(record, dict)]
+    lists = [path for record in records for path in lists_in(record)]
+    items = max(set(lists), key=lambda path: (lists.count(path), -len(path)), default=None)
+    fields = values_by_path(records)
+    form = "one JSON array" if input_file.is_array else "JSON lines"
+    lines = [item for record in records for item in items_at(record, items)] if items else []
+    facts = f"{packed}{form}" + (f", with lines in {items}" if items else "")
+    return Sample(input_file, head, facts, fields, items, values_by_path(lines) if items else None)
+
+
+def sample_records(input_file: InputFile, head: bytes) -> list[Any]:
+    records = []
+    for _, _, text in islice(texts_of(input_file, head), RECORDS_SEEN):
+        try:
+            records.append(decode_record(text))
+        except (RecordRejected, TooDeep):
+            continue
+    return records
+
+
+def texts_of(input_file: InputFile, head: bytes) -> Iterator[tuple[int | None, int, bytes]]:
+    """Yield the records of a head as `flatten_records` takes them."""
+    if not input_file.is_array:
+        yield from numbered_lines(head, 0, 0)
+        return
+    plain = replace(input_file, is_gzip=False, is_utf16=False)
+    try:
+        for number, text in array_elements(plain, head):
+            yield None, number, text
+    except CannotRun:  # the head ends in the middle of the array
+        return
+
+
+def lists_in(record: dict[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the paths of lists of objects in a record."""
+    for name, value in record.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield before + name
+        elif isinstance(value, dict):
+            yield from lists_in(value, f"{before}{name}.")
+
+
+def items_at(record: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    found = dig(record, path)
+    return [] if found is MISSING else [each for each in found or [] if isinstance(each, dict)]
+
+
+def values_by_path(records: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the single values of records by dotted path."""
+    fields: dict[str, list[str]] = {}
+
+    def add(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                add(inner, f"{path}.{name}" if path else name)
+        elif not isinstance(value, list):
+            fields.setdefault(path, []).append("" if value is None else str(value))
+
+    for record in records:
+        add(record, "")
+    return fields
+
+
+def is_own_form(sample: Sample) -> bool:
+    return sample.items == "itemList" and "item" in (sample.item_fields or {})
+
+
+def simple(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def field_for(role: str, fields: Iterable[str], taken: Iterable[str] = ()) -> str | None:
+    """Return the field whose name tells most that it has this role."""
+    words = ROLES[role].split()
+    free = [name for name in fields if name not in set(taken)]
+    # The last step of a path counts where the whole path is no word.
+    for key in (simple, lambda name: simple(name.rsplit(".", 1)[-1])):
+        ranked = [(words.index(key(name)), name) for name in free if key(name) in words]
+        if ranked:
+            return min(ranked)[1]
+    return None
+
+
+def guess_orders(sample: Sample) -> dict[str, Any]:
+    """Return the mapping of transactions that a file's names suggest, as far as they do."""
+    if is_own_form(sample):
+        return {}
+    inner = sample.fields if sample.item_fields is None else sample.item_fields
+    product_id = field_for("product_id", inner)
+    taken = [product_id] if product_id and sample.item_fields is None else []
+    order_id = field_for("order_id", sample.fields, taken)
+    quantity = field_for("quantity", inner)
+    date = field_for("date", sample.fields)
+    found: dict[str, Any] = {
+        **(sample.options or {}),
+        "order_id": order_id,
+        "items": sample.items,
+        "product_id": product_id,
+        "quantity": quantity,
+        "date": date,
+        "store": field_for("store", sample.fields),
+    }
+    if date and (formats := formats_of(sample.fields[date])):
+        found["date_formats"] = formats
+    if condition := cancelled_by(sample.fields):
+        found["cancelled"] = condition
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def listing(sample: Sample, sold: set[str]) -> dict[str, Any]:
+    """Return the mapping of a product list that a table's names suggest; empty without a name.
+
+    The product id is the column with most ids that were `sold`, if there is one.
+    """
+    if sample.file.kind == "json":
+        return {}
+    common = {field: len(sold.intersection(values)) for field, values in sample.fields.items()}
+    product_id = max(common, key=common.__getitem__, default=None)
+    if not product_id or not common[product_id]:
+        product_id = field_for("product_id", sample.fields)
+    name = field_for("name", sample.fields, [product_id] if product_id else [])
+    if not product_id or not name:
+        return {}
+    category = field_for("category", sample.fields, [product_id, name])
+    found = {
+        **(sample.options or {}),
+        "product_id": product_id,
+        "name": name,
+        "category": category,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def cancelled_by(fields: dict[str, list[str]]) -> dict[str, Any] | None:
+    for name, values in fields.items():
+        if simple(name) in CANCELLED:
+            return {"field": name}
+        if simple(name) in STATES:
+            values_cancelled = sorted({v for v in values if v.lower() in STATES_CANCELLED})
+            return {"field": name, "values": values_cancelled or ["cancelled"]}
+    return None
+
+
+def formats_of(values: list[str]) -> list[str] | None:
+    """Return the format of dates, where it is not ISO 8601 and every value has it."""
+    texts = pa.array([value for value in values if value.strip()], pa.string())
+    for one in DATE_FORMATS:
+        if len(texts) and not parse_mapped_dates(texts, (one,)).null_count:
+            return None if one == ISO else [one]
+    return None
+
+
+def describe_sample(sample: Sample) -> Iterator[str]:
+    """Yield what was seen in a file, a line each."""
+    yield f"{sample.file.printable_path}: {sample.facts}"
+    for fields in (sample.fields, sample.item_fields or {}):
+        for name, values in fields.items():
+            filled = [value for value in values if value.strip()]
+            examples = ", ".join(dict.fromkeys(value[:40] for value in filled[:50]))
+            shown = ", ".join(examples.split(", ")[:EXAMPLES])
+            yield f"  {name}: {kind_of_values(filled)}{', e.g. ' + shown if shown else ''}"
+
+
+def kind_of_values(values: list[str]) -> str:
+    if not values:
+        return "empty"
+    if all(re.fullmatch(r"-?\d+\.0", value) for value in values):
+        return ENDS_IN_ZERO
+    if all(re.fullmatch(r"-?\d+", value) for value in values):
+        widths = {len(value) for value in values}
+        padded = any(value.startswith("0") and len(value) > 1 for value in values)
+        if padded:
+            return "digits, with leading zeros"
+        return "whole numbers" + (", of several lengths" if len(widths) > 1 else "")
+    if all(re.fullmatch(r"-?\d*\.?\d+(?:[eE][+-]?\d+)?", value) for value in values):
+        return "numbers"
+    return "text"
+
+
+def warn_of_ids(sample: Sample, mapping: OrderMapping) -> Iterator[str]:
+    """Yield what is wrong with ids that a tool took for numbers."""
+    fields = {**sample.fields, **(sample.item_fields or {})}
+    for field in (*mapping.order_id, mapping.product_id):
+        values = [value for value in fields.get(str(field), []) if value.strip()]
+        if kind_of_values(values) == ENDS_IN_ZERO:
+            yield (
+                f"The ids in {field} end in .0: a tool took them for numbers, and zeros in front"
+                " are lost. Export them as text."
+            )
+
+
+def show_baskets(sample: Sample, mapping: OrderMapping) -> Iterator[str]:
+    """Yield the first baskets of a file as the mapping reads them, a line each."""
+    flattened = flatten_sample(sample, mapping)
+    baskets: dict[str, list[str]] = {}
+    for table in flattened.line_items:
+        for row in table.slice(0, HEAD).to_pylist():
+            key = str(row.get("order_key", row["order_id"])).replace(SEPARATOR, " ")
+            if key not in baskets and len(baskets) == BASKETS_SHOWN:
+                continue
+            units = "" if row["quantity"] is None else f"{row['quantity']:g} x "
+            baskets.setdefault(key, []).append(units + row["product_id"])
+    yield "The first baskets, as this mapping reads them:"
+    for key, items in baskets.items():
+        yield f"  {key}: {', '.join(items[:8])}{', …' if len(items) > 8 else ''}"
+    if flattened.rejects:
+        count = len(flattened.rejects)
+        yield f"  and {count:,} set aside, the first because: {flattened.rejects[0]['reason']}"
+
+
+def flatten_sample(sample: Sample, mapping: OrderMapping) -> Flattened:
+    found = Flattened()
+    if sample.file.kind == "parquet":
+        parts = flatten_parquet(ByteRange(sample.file, 0, sample.file.size), None, mapping)
+        found.add(next(parts, Flattened()))
+    elif sample.file.kind == "csv":
+        size = len(sample.head)
+        plain = replace(sample.file, is_gzip=False, is_utf16=False, size=size)
+        try:
+            for part in flatten_csv(ByteRange(plain, 0, size), HEAD, sample.head, mapping):
+                found.add(part)
+        except CannotRun:  # the head ends inside quotes
+            pass
+    else:
+        found.add(flatten_records(list(texts_of(sample.file, sample.head)), 0, mapping))
+    return found
