@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 # What a value in a column of a seed must be.
-EXAMPLES = {"date": "a day like 2026-12-24", "integer": "a whole number"}
+DECLARED_TYPES = {"date": "a day like 2026-12-24", "integer": "a whole number"}
 
 
 class DbtEvents:
@@ -78,7 +78,7 @@ def check_seeds(project: Path) -> None:
                         if value and not is_of_type(value, types.get(column, "varchar")):
                             raise CannotRun(
                                 f"the seed {path}, line {rows.line_num}: {column} must be"
-                                f" {EXAMPLES[types[column]]}, not {value}"
+                                f" {DECLARED_TYPES[types[column]]}, not {value}"
                             )
         except UnicodeDecodeError as error:
             raise CannotRun(f"the seed {path} is not UTF-8: {error.reason}") from error
@@ -107,7 +107,7 @@ def remove_empty_warehouse(path: str) -> None:
 
 def options(project: Path) -> list[str]:
     folders = ["--project-dir", str(project), "--profiles-dir", str(project)]
-    return [*folders, "--log-level", "none", "--log-level-file", "debug"]
+    return [*folders, "--log-level", "none", "--log-level-file", "debug", "--print"]
 
 
 def parse_project(project: Path) -> "Manifest":

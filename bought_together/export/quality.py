@@ -44,7 +44,7 @@ def read_quality(warehouse: str) -> dict[str, list[Quality]]:
     """
     with duckdb.connect(warehouse, read_only=True) as connection:
         found = {
-            mart: rows_of(connection, f"from {mart} order by {order}")
+            mart: quality_rows(connection, f"from {mart} order by {order}")
             for mart, order in MARTS_OF_QUALITY.items()
         }
     if not found["recommendation_quality"]:
@@ -54,7 +54,7 @@ def read_quality(warehouse: str) -> dict[str, list[Quality]]:
     return found
 
 
-def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Quality]:
+def quality_rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Quality]:
     found = connection.sql(sql)
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 

@@ -48,6 +48,7 @@ def test_each_error_has_its_exit_status(error: BaseException, status: int, told:
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 NEVER_REFUSES = {"demo", "generate"}
+ARGUMENTS = {"inspect_input": [ROOT / "data/transactions.txt"]}
 
 
 @pytest.mark.parametrize("name", sorted(set(PROGRAMS) - NEVER_REFUSES))
@@ -56,7 +57,7 @@ def test_a_library_that_cannot_be_imported_is_a_defect(name: str, tmp_path: Path
     for library in ("duckdb", "numba", "pyarrow"):
         (tmp_path / f"{library}.py").write_text("raise RuntimeError('broken here')\n")
     finished = subprocess.run(
-        [sys.executable, ROOT / "scripts" / f"{name}.py"],
+        [sys.executable, ROOT / "scripts" / f"{name}.py", *ARGUMENTS.get(name, ())],
         env={
             "PYTHONPATH": f"{tmp_path}:{ROOT}",
             "LAKE_PATH": "lake",

@@ -3,8 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support import ROOT
@@ -30,25 +28,3 @@ def test_the_package_knows_nothing_above_it() -> None:
             else:
                 continue
             assert not above & {name.partition(".")[0] for name in names}, path
-
-
-def defined_names(path: Path) -> Iterator[str]:
-    """Yield the public names that a module defines at its top level."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            names = [node.name]
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-        else:
-            names = []
-        yield from (name for name in names if not name.startswith("_"))
-
-
-def test_no_public_name_is_defined_twice() -> None:
-    modules = defaultdict(set)
-    for path in (ROOT / "bought_together").rglob("*.py"):
-        for name in defined_names(path):
-            modules[name].add(str(path.relative_to(ROOT)))
-    del modules["Plugin"]  # dbt-duckdb asks each of its plugins for this name
-    assert {name: found for name, found in modules.items() if len(found) > 1} == {}
