@@ -131,7 +131,7 @@ best as (
 {{ rule }}_lists as (
 
     select
-        '{{ rule }}' as rule,
+        {{ literal(rule) }} as rule,
         product_number,
         unnest({{ rule }}_keys) as place
     from best
