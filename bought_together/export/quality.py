@@ -15,7 +15,8 @@ from bought_together.storage.builds import Manifest, add_to_build
 
 QUALITY = "quality.json"
 MARTS_OF_QUALITY = {
-    "recommendation_quality": "hit_rate desc, rule",
+    # Means that are equal may differ in their last digit.
+    "recommendation_quality": "round(hit_rate, 9) desc, rule",
     "recommendation_quality_by_popularity": "rule, popularity_decile",
 }
 Quality = dict[str, Any]

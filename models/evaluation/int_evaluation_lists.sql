@@ -53,6 +53,7 @@ scored as not materialized (
     select
         product_number,
         other_product_key,
+        both_baskets,
     {% for rule, score in rules.items() %}
     ({{ score }})::double as {{ rule }}_score{{ ',' if not loop.last }}
     {% endfor %}
@@ -60,9 +61,40 @@ scored as not materialized (
 
 ),
 
--- Sorting all pairs by each rule would take long, and so would numbers that hold score and key. The
--- best scores of a product say which pairs can be in its list, and the place of a score among them
--- is a small number, beside which the key fits.
+-- Most pairs are in one basket only, and few of these are in a list. The other pairs of a product
+-- say how good one must be at least.
+bounds as (
+
+    select
+        product_number,
+    {% for rule in rules %}
+    case
+        when count({{ rule }}_score) >= {{ wanted }} then max({{ rule }}_score, {{ wanted }})[-1]
+    end
+        as {{ rule }}_bound{{ ',' if not loop.last }}
+    {% endfor %}
+    from scored
+    where both_baskets > 1
+    group by product_number
+
+),
+
+candidates as materialized (
+
+    select scored.*
+    from scored
+    left join bounds
+        on scored.product_number = bounds.product_number
+    where
+    {% for rule in rules %}
+        scored.{{ rule }}_score >= coalesce(bounds.{{ rule }}_bound, '-infinity')
+        {{ 'or' if not loop.last }}
+    {% endfor %}
+
+),
+
+-- Sorting the candidates by each rule would take long, and no number holds both score and key. The
+-- place of a score among the best of a product is a small number, beside which the key fits.
 best_scores as (
 
     select
@@ -70,32 +102,8 @@ best_scores as (
     {% for rule in rules %}
     max({{ rule }}_score, {{ wanted }}) as {{ rule }}_scores{{ ',' if not loop.last }}
     {% endfor %}
-    from scored
+    from candidates
     group by product_number
-
-),
-
-least_scores as (
-
-    select
-        product_number,
-    {% for rule in rules %}
-    {{ rule }}_scores[-1] as {{ rule }}_least{{ ',' if not loop.last }}
-    {% endfor %}
-    from best_scores
-
-),
-
-candidates as not materialized (
-
-    select scored.*
-    from scored
-    inner join least_scores
-        on scored.product_number = least_scores.product_number
-    where
-    {% for rule in rules %}
-        scored.{{ rule }}_score >= least_scores.{{ rule }}_least{{ ' or' if not loop.last }}
-    {% endfor %}
 
 ),
 

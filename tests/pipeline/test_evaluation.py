@@ -210,7 +210,9 @@ def test_make_evaluate_looks_at_what_was_built(
     assert shop.run("flatten").returncode == 0  # a run that no build has read
     evaluated = shop.run("evaluate")
     assert (evaluated.returncode, evaluated.stderr) == (0, ""), evaluated.stdout
-    assert "The count beats best sellers (+32.4 points" in evaluated.stdout
+    told = evaluated.stdout.partition("\n\n")[2].strip()
+    assert told in (ROOT / "docs/quality.md").read_text()
+    assert "\nThe count beats best sellers (+32.4 points" in told
     kept = json.loads((shop.published / "quality.json").read_text())
     assert kept["settings"] == {"evaluation_test_share": 0.2, "recommendations_per_product": 5}
     marts = [(kept[mart], number + 1) for number, mart in enumerate(MODELS[-2:])]
