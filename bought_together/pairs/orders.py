@@ -61,9 +61,9 @@ def resolve_orders(
             )
             *parents, (model, sql) = rules.orders.views.items()
             for name, parent in parents:
-                kind = "table" if name.startswith("int_") else "temp view"
-                db.execute(f"create {kind} {quoted(name)} as {parent}")
-            db.execute(f"create table {quoted(model)} as {sql}")
+                kind = "table" if name.startswith("int_") else "view"
+                db.execute(f"create temp {kind} {quoted(name)} as {parent}")
+            db.execute(f"create temp table {quoted(model)} as {sql}")
             lines = db.table(model).count("*").fetchall()[0][0]
             buckets = -(-lines // LINES_A_PART) or 1
             resolved = [

@@ -496,10 +496,10 @@ def test_only_a_small_piece_around_the_trouble_is_read_record_by_record(monkeypa
     lengths = []
     one_by_one = blocks.flatten_records
 
-    def measured(records, file_number):
+    def measured(records, file_number, mapping=None):
         records = list(records)
         lengths.extend(len(text) for _, _, text in records)
-        return one_by_one(records, file_number)
+        return one_by_one(records, file_number, mapping)
 
     monkeypatch.setattr(blocks, "flatten_records", measured)
     data = CLEAN * 10_000 + b"null\n" + CLEAN * 10_000
