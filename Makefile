@@ -23,7 +23,7 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build lookup publish rollback prune check-refresh serve demo bench bench-service requirements
+.PHONY: help build evaluate lookup publish rollback prune check-refresh serve demo bench bench-service requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -31,6 +31,9 @@ help: ## show this list
 
 build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUCTS=... LAKE_PATH=... DUCKDB_PATH=...
 	@$(BIN)/python scripts/build.py
+
+evaluate: $(BIN)/.installed ## after make build: how good the recommendations are, on held-out baskets
+	@$(BIN)/python scripts/evaluate.py
 
 test: $(BIN)/.installed-dev ## test programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov

@@ -7,6 +7,7 @@ import csv
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -30,10 +31,11 @@ class DbtEvents:
 
     def __init__(self) -> None:
         self.is_terminal = sys.stderr.isatty()
+        self.is_silent = False
         self.has_published = False
 
     def __call__(self, event: Any) -> None:
-        if event.info.name == "PrintEvent":
+        if event.info.name == "PrintEvent" and not self.is_silent:
             self.clear()
             self.has_published |= event.info.msg.startswith("Published ")
             with suppress(BrokenPipeError):  # without a reader, the build still ends as it should
@@ -141,16 +143,42 @@ def run_dbt_build(project: Path, manifest: "Manifest", full_refresh: bool = Fals
     Raises Refused when only tests fail, and CannotRun when a model or dbt itself fails or nothing
     was published.
     """
+    began = time.monotonic()
+    events = DbtEvents()
+    results = build_nodes(project, manifest, events, *["--full-refresh"] * full_refresh)
+    if not events.has_published:
+        raise CannotRun("dbt build published nothing; the reason is above")
+    passed = [result for result in results if result.status in ("pass", "warn")]
+    click.echo(f"dbt build  {time.monotonic() - began:.1f} s, {len(passed)} tests passed")
+
+
+def run_dbt_evaluation(project: Path, manifest: "Manifest") -> None:
+    """Run `dbt build --selector evaluation`, which publishes nothing, and close the warehouse.
+
+    Raises CannotRun when a model or dbt itself fails, and Refused when only tests fail.
+    """
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    events = DbtEvents()
+    events.is_silent = True  # what macros say of a build is of no use here
+    build_nodes(project, manifest, events, "--selector", "evaluation")
+    DuckDBConnectionManager.close_all_connections()
+
+
+def build_nodes(
+    project: Path, manifest: "Manifest", events: DbtEvents, *arguments: str
+) -> Sequence[Any]:
+    """Run `dbt build` with arguments, print tests that fail or warn, and return all results.
+
+    Raises Refused when only tests fail, and CannotRun when a model or dbt itself fails.
+    """
     from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner
 
-    began = time.monotonic()
-    events = DbtEvents()
     runner = dbtRunner(manifest=manifest, callbacks=[events])
     # Unit tests prove the code, not the data, so they run in development and CI.
     left_out = ["--exclude-resource-type", "unit_test"]
-    refresh = ["--full-refresh"] if full_refresh else []
-    outcome = runner.invoke(["build", *left_out, *refresh, *options(project)])
+    outcome = runner.invoke(["build", *left_out, *arguments, *options(project)])
     events.clear()
     if outcome.exception:
         raise_interrupt(outcome.exception)
@@ -169,10 +197,7 @@ def run_dbt_build(project: Path, manifest: "Manifest", full_refresh: bool = Fals
         is_broken = any(result.status == "error" for result in results)
         kind = CannotRun if is_broken else Refused
         raise kind(f"dbt build failed, nothing was published; details in {log}")
-    if not events.has_published:
-        raise CannotRun("dbt build published nothing; the reason is above")
-    passed = [result for result in results if result.status in ("pass", "warn")]
-    click.echo(f"dbt build  {time.monotonic() - began:.1f} s, {len(passed)} tests passed")
+    return results
 
 
 def raise_interrupt(error: BaseException) -> None:

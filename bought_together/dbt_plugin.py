@@ -36,8 +36,9 @@ from bought_together.storage.mount import (
 from bought_together.storage.warehouse import check_path, duckdb_limits
 
 # These commands read the lake's current run; all others look at what was built, and so at the run
-# that it was built from.
+# that it was built from. So does an evaluation.
 COMMANDS_THAT_BUILD = ("build", "run")
+SELECTOR_THAT_LOOKS = "evaluation"
 
 
 class Plugin(BasePlugin):
@@ -71,7 +72,7 @@ class Plugin(BasePlugin):
             if self.login:
                 self.login.load(conn)
             if not self.is_mounted:
-                if get_flags().WHICH in COMMANDS_THAT_BUILD or not is_mounted(conn):
+                if reads_current_run() or not is_mounted(conn):
                     self.mount(conn)
                 self.is_mounted = True
 
@@ -99,6 +100,12 @@ class Plugin(BasePlugin):
         if self.login:
             with as_dbt_error():
                 self.login.sign_in(cursor)
+
+
+def reads_current_run() -> bool:
+    flags = get_flags()
+    selector = getattr(flags, "SELECTOR", None)  # not of every command
+    return flags.WHICH in COMMANDS_THAT_BUILD and selector != SELECTOR_THAT_LOOKS
 
 
 @contextmanager

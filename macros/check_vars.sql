@@ -9,6 +9,7 @@
     {%- do check_number('min_copurchase_count', 1, 2147483647, is_whole=true) -%}
     {%- do check_day('as_of') -%}
     {%- do check_word('fill_short_lists', ['true', 'false', '1', '0']) -%}
+    {%- do check_number('evaluation_test_share', 0.01, 0.5) -%}
     {%- do check_word('allow_older_data', ['true', 'false', '1', '0']) -%}
     {%- do check_word('pair_engine', ['duckdb', 'dask']) -%}
 {% endmacro %}

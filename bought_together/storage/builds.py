@@ -7,6 +7,7 @@
     published/<build>/run_results.json                  the models and tests that ran in this build
     published/<build>/state/                            what it counted (pairs/state.py)
     published/<build>/manifest.json                     written when the files above are complete
+    published/<build>/quality.json                      what an evaluation has found, if any
 
 Readers follow the pointer and need nothing else of the lake.
 """
@@ -96,6 +97,19 @@ def make_published(lake_path: str, manifest: Manifest, run_results: Any) -> str 
         with only_warn("old builds could not be removed"):
             prune_builds(lake_path)
     return None
+
+
+def add_to_build(lake_path: str, build: str, name: str, content: Any) -> str:
+    """Write one JSON file beside the tables of a complete build, and return its path.
+
+    No reader of the build needs it. Raises CannotRun when the build has been removed.
+    """
+    folder = build_path(lake_path, build)
+    with locked(lake_path):  # no build is pruned in the meantime
+        if read_json(f"{folder}/{MANIFEST}") is None:
+            raise CannotRun(f"{lake_path} holds no build {build} any more")
+        write_json(f"{folder}/{name}", content)
+    return f"{folder}/{name}"
 
 
 def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:

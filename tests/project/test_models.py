@@ -61,8 +61,8 @@ def test_every_model_says_its_grain_and_has_a_tested_key(own_shop: Shop) -> None
             assert description.startswith("One row per "), node["name"]
             has_key = node["unique_id"] in keyed
             assert has_key is ("It has no key" not in description), node["name"]
-            folder = node["fqn"][1]
-            access = {"intermediate": "private", "marts": "public"}.get(folder, "protected")
+            kind = node["name"].partition("_")[0]
+            access = {"stg": "protected", "int": "private"}.get(kind, "public")
             assert node["access"] == access, node["name"]
             assert node["contract"]["enforced"] is (access == "public"), node["name"]
 

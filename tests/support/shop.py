@@ -136,7 +136,7 @@ class Shop:
         """Run scripts/<script>.py; returns the finished process with its output as text."""
         program = [self.project / f"scripts/{script}.py", *map(str, arguments)]
         environment = self.environment(**settings)
-        if script == "build":  # it runs dbt inside
+        if script in ("build", "evaluate"):  # they run dbt inside
             return warm.run(program, self.project, environment)
         return subprocess.run(
             [sys.executable, *program],
