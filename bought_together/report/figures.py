@@ -163,41 +163,59 @@ TABLES = {
         order by lists desc, list_change
     """,
 }
-# The least count of the pairs to show comes first, so that only these are named and measured.
-PAIRS_BY_COUNT = f"""
-    select * from product_pairs
-    where product_id < other_product_id and copurchase_count >= (
-        select coalesce(min(copurchase_count), 1) from (
-            select copurchase_count
-            from int_product_pairs_counted
-            order by copurchase_count desc
-            limit {PAIRS_SHOWN}
-        )
+# Both directions of a pair have the same count and lift, so one of them goes only when the
+# strongest are found: to drop it before, DuckDB compares every product with every other.
+STRONGEST_PAIRS = f"""
+    with strongest as materialized (
+        select *
+        from product_pairs
+        where copurchase_count >= $least_count
+        order by
+            {{measure}} desc,
+            copurchase_count desc,
+            least(product_id, other_product_id),
+            greatest(product_id, other_product_id)
+        limit {2 * PAIRS_SHOWN}
     )
-    order by copurchase_count desc, product_id, other_product_id
-    limit {PAIRS_SHOWN}
+    select *
+    from strongest
+    where product_id < other_product_id
+    order by {{measure}} desc, copurchase_count desc, product_id, other_product_id
 """
-PAIRS_BY_LIFT = f"""
-    select * from product_pairs
-    where product_id < other_product_id and copurchase_count >= {LEAST_COUNT_OF_LIFT}
-    order by lift desc, copurchase_count desc, product_id, other_product_id
-    limit {PAIRS_SHOWN}
+# Of all other pairs, nothing needs to be named or measured.
+LEAST_COUNT_SHOWN = f"""
+    select coalesce(min(copurchase_count), 1)
+    from (
+        select copurchase_count
+        from int_product_pairs_counted
+        order by copurchase_count desc
+        limit {PAIRS_SHOWN}
+    )
 """
 
 
-def read_figures(warehouse: str, lake_path: str, published: Manifest) -> Figures:
-    """Return the figures of the published build.
+def read_figures(
+    warehouse: str, lake_path: str, published: Manifest, limits: dict[str, str]
+) -> Figures:
+    """Return the figures of the published build; `limits` are those of DuckDB.
 
     Raises CannotRun where the warehouse holds another build, or cannot be read.
     """
     check_warehouse(warehouse, published)
     folder = build_path(lake_path, published["build"])
     try:
-        with duckdb.connect(warehouse, read_only=True) as connection:
+        with duckdb.connect(warehouse, read_only=True, config=dict(limits)) as connection:
             sign_in_for(connection, lake_path)
             check_recommendations(connection, warehouse, folder, published)
-            queries = TABLES | {"pairs_by_count": PAIRS_BY_COUNT, "pairs_by_lift": PAIRS_BY_LIFT}
-            tables = {name: rows_of(connection, sql) for name, sql in queries.items()}
+            tables = {name: rows_of(connection, sql) for name, sql in TABLES.items()}
+            ((least_shown,),) = connection.sql(LEAST_COUNT_SHOWN).fetchall()
+            for measure, least_count in (
+                ("copurchase_count", least_shown),
+                ("lift", LEAST_COUNT_OF_LIFT),
+            ):
+                sql = STRONGEST_PAIRS.format(measure=measure)
+                given = {"least_count": least_count}
+                tables[f"pairs_by_{measure}"] = rows_of(connection, sql, given)
             single = {name: rows_of(connection, sql)[0] for name, sql in SINGLE_ROWS.items()}
     except duckdb.Error as error:
         raise CannotRun(f"cannot read the warehouse {warehouse}: {describe(error)}") from error
