@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 Rows = list[dict[str, Any]]
 
-WIDTH, HEIGHT = 380, 190
+WIDTH, HEIGHT = 430, 190  # of all that is drawn, and of what is inside the axes
+LETTER = 7  # width of a letter of a label; the reader's font is another than that of this machine
 SVG = "http://www.w3.org/2000/svg"
 # CSS variables of the page: an SVG that is part of it follows its light and dark colours.
 FIRST, SECOND, THIRD = "var(--left)", "var(--right)", "var(--third)"
@@ -21,7 +22,7 @@ OPAQUE = ("opacity", "1")
 def svg(chart: alt.Chart | alt.LayerChart, name: str) -> Markup:
     """Return a chart as an SVG element whose title has the id `<name>-title`."""
     configured = (
-        chart.properties(width=WIDTH)
+        chart.properties(width=WIDTH, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
         .configure(background="transparent", aria=False, font="sans-serif", padding=2)
         .configure_view(stroke=None)
         .configure_axis(
@@ -89,10 +90,17 @@ def bars(rows: Rows, label: str, value: str, form: str = "~s") -> alt.Chart:
         alt.Chart(data(rows), height=alt.Step(26))
         .mark_bar(color=FIRST)
         .encode(
-            x=alt.X(f"{value}:Q", axis=axis(None, format=form, tickCount=4)),
-            y=alt.Y(f"{label}:N", sort=None, axis=axis(None, ticks=False, domain=False)),
+            x=alt.X(f"{value}:Q", axis=axis(None, format=form, tickCount=3, labelOverlap=True)),
+            y=names(rows, label),
         )
     )
+
+
+def names(rows: Rows, label: str) -> alt.Y:
+    """Return an axis of names, with room for the longest."""
+    room = LETTER * max(len(row[label]) for row in rows)
+    axis_of_names = axis(None, ticks=False, domain=False, minExtent=room)
+    return alt.Y(f"{label}:N", sort=None, axis=axis_of_names)
 
 
 def weeks(rows: Rows) -> alt.Chart:
@@ -100,9 +108,14 @@ def weeks(rows: Rows) -> alt.Chart:
         alt.Chart(data(rows), height=HEIGHT)
         .mark_bar(color=FIRST)
         .encode(
-            x=alt.X("week:T", axis=axis(None, format="%b %Y", tickCount=5, grid=False)),
+            x=alt.X(
+                "week:T",
+                scale=alt.Scale(type="utc"),
+                axis=axis(None, format="%-d %b %Y", tickCount=4, grid=False, labelOverlap=True),
+            ),
             x2="next_week:T",
             y=alt.Y("baskets:Q", axis=axis(None, format="~s", tickCount=5)),
+            y2=alt.datum(0),
         )
     )
 
@@ -124,9 +137,7 @@ POWERS: dict[str, Any] = {"format": "~s", "tickCount": 4, "labelOverlap": True}
 
 def intervals(rows: Rows) -> alt.LayerChart:
     """Return a point per rule with its 95 % interval."""
-    base = alt.Chart(data(rows), height=alt.Step(26)).encode(
-        y=alt.Y("rule:N", sort=None, axis=axis(None, ticks=False, domain=False))
-    )
+    base = alt.Chart(data(rows), height=alt.Step(26)).encode(y=names(rows, "rule"))
     zero = alt.Scale(zero=False)
     hits = alt.X("hit_rate:Q", scale=zero, axis=axis("Hit rate", format=".0%", tickCount=4))
     ends = base.mark_rule(color=FIRST, strokeWidth=2).encode(
