@@ -57,8 +57,8 @@ def begin_publish(facts: Facts) -> Facts:
     """Return the folder to write the tables to, or a message with the reason not to publish.
 
     `facts` has the build's `manifest` (build, run, rules, built_at), `settings` and `measures`, and
-    `nodes`, `results` and `project` for the publish rule. The answer's `summary` describes the build in a
-    few lines, published or not.
+    `nodes`, `results` and `project` for the publish rule. The answer's `summary` describes the
+    build in a few lines, published or not.
     """
     lake_path, manifest = lake_path_setting(os.environ), facts["manifest"]
     flags = get_flags()  # dbt's macros do not see SAMPLE

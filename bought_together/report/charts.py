@@ -8,8 +8,9 @@ import vl_convert
 from markupsafe import Markup
 
 Rows = list[dict[str, Any]]
+Chart = alt.Chart | alt.LayerChart
 
-WIDTH, HEIGHT = 430, 190  # of all that is drawn, and of what is inside the axes
+WIDTH, HEIGHT = 370, 180  # of all that is drawn, and of what is inside the axes
 LETTER = 7  # width of a letter of a label; the reader's font is another than that of this machine
 SVG = "http://www.w3.org/2000/svg"
 # CSS variables of the page: an SVG that is part of it follows its light and dark colours.
@@ -19,7 +20,7 @@ NOT_NEEDED = ("class", "role", "pointer-events", "version")
 OPAQUE = ("opacity", "1")
 
 
-def svg(chart: alt.Chart | alt.LayerChart, name: str) -> Markup:
+def svg(chart: Chart, name: str) -> Markup:
     """Return a chart as an SVG element whose title has the id `<name>-title`."""
     configured = (
         chart.properties(width=WIDTH, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))

@@ -15,6 +15,7 @@ from bought_together.report.figures import (
     Figures,
 )
 
+DASH = "\N{EN DASH}"
 FOLDER = Path(__file__).parent / "templates"
 EVIDENCE_IN_WORDS = {
     "clear": "clear",
@@ -41,7 +42,7 @@ def whole(number: float) -> str:
 
 def share_of(part: float, of_all: float = 1) -> str:
     """Return a share in percent, with one decimal; a dash where there is nothing to share."""
-    return f"{part / of_all:.1%}" if of_all else "–"
+    return f"{part / of_all:.1%}" if of_all else DASH
 
 
 def counted(number: int, noun: str) -> str:
@@ -49,7 +50,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def decimal(number: float | None) -> str:
-    return "–" if number is None else f"{number:,.2f}"
+    return DASH if number is None else f"{number:,.2f}"
 
 
 environment = Environment(
@@ -106,7 +107,7 @@ def size_in_words(smallest: int) -> str:
     if smallest > 100:
         return "over 100"
     end = SIZE_ENDS.get(smallest)
-    return f"{smallest}–{end}" if end else str(smallest)
+    return f"{smallest}{DASH}{end}" if end else str(smallest)
 
 
 def coverage_rows(coverage: dict[str, int]) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ def coverage_rows(coverage: dict[str, int]) -> list[dict[str, Any]]:
 
 def drawn(figures: Figures) -> dict[str, Markup]:
     """Return a chart for each part that has rows to draw."""
-    found = {
+    found: dict[str, charts.Chart] = {
         "sizes": charts.columns(
             figures["baskets_by_size"], "products", "baskets", "Distinct products in the basket"
         ),
