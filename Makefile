@@ -23,7 +23,7 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build evaluate report lookup publish rollback prune check-refresh serve demo bench bench-service requirements
+.PHONY: help build evaluate report lookup publish rollback prune check-refresh serve demo bench bench-service pictures requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -86,6 +86,9 @@ bench: $(BIN)/.installed $(BENCH)/.installed ## measure against other libraries;
 bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wrk)
 	@$(BIN)/python -m benchmarks.service.load
 	@$(BIN)/python -m benchmarks.service.soak
+
+pictures: $(BIN)/.installed-dev ## draw the README's pictures from the sample (Debian's package chromium)
+	@$(BIN)/python scripts/pictures.py
 
 lint: $(BIN)/.installed-dev ## check the style and types of Python, and the style of SQL
 	@$(BIN)/ruff check

@@ -19,6 +19,7 @@ from bought_together.storage.pointers import read_json
 Figures = dict[str, Any]
 
 PAIRS_SHOWN = 10
+SIZES_SHOWN = 20  # one by one; larger baskets are shown together
 WEEKS_SHOWN = 104
 # In fewer baskets, the highest lifts are those of accidents.
 LEAST_COUNT_OF_LIFT = 10
@@ -102,20 +103,14 @@ TABLES = {
         group by source, reason
         order by rejected desc, source, reason
     """,
-    "baskets_by_size": """
+    "baskets_by_size": f"""
         select
-            case
-                when product_count <= 10 then product_count
-                when product_count <= 20 then 5 * ((product_count - 1) // 5) + 1
-                when product_count <= 50 then 10 * ((product_count - 1) // 10) + 1
-                when product_count <= 100 then 51
-                else 101
-            end as smallest,
+            least(product_count, {SIZES_SHOWN + 1}) as products,
             sum(basket_count)::bigint as baskets
         from int_baskets_sized
-        group by smallest
+        group by least(product_count, {SIZES_SHOWN + 1})
         having sum(basket_count) > 0
-        order by smallest
+        order by products
     """,
     "baskets_by_week": f"""
         select week::date::varchar as week, count(*) as baskets

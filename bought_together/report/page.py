@@ -11,6 +11,7 @@ from bought_together.export.quality import rule_name, verdict
 from bought_together.report import charts
 from bought_together.report.figures import (
     LEAST_COUNT_OF_LIFT,
+    SIZES_SHOWN,
     WEEKS_SHOWN,
     Figures,
 )
@@ -32,7 +33,6 @@ CHANGES_IN_WORDS = {
     "new": "new: no list before",
     "gone": "gone: no list now",
 }
-SIZE_ENDS = {11: 15, 16: 20, 21: 30, 31: 40, 41: 50, 51: 100}
 RULES_BY_POPULARITY = ["count", "best_sellers"]
 
 
@@ -83,7 +83,7 @@ def worded(figures: Figures) -> dict[str, Any]:
     rules = quality["recommendation_quality"] if quality else []
     return {
         "baskets_by_size": [
-            {**row, "products": size_in_words(row["smallest"])}
+            {**row, "products": in_words_up_to(row["products"], SIZES_SHOWN)}
             for row in figures["baskets_by_size"]
         ],
         "has_more_weeks": len(weeks) > WEEKS_SHOWN,
@@ -103,11 +103,8 @@ def worded(figures: Figures) -> dict[str, Any]:
     }
 
 
-def size_in_words(smallest: int) -> str:
-    if smallest > 100:
-        return "over 100"
-    end = SIZE_ENDS.get(smallest)
-    return f"{smallest}{DASH}{end}" if end else str(smallest)
+def in_words_up_to(number: int, last: int) -> str:
+    return f"over {last}" if number > last else str(number)
 
 
 def coverage_rows(coverage: dict[str, int]) -> list[dict[str, Any]]:
