@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
@@ -15,8 +17,22 @@ from bought_together.cli import program
 PROJECT = Path(__file__).resolve().parent.parent
 WIDTH = 1000  # pixels, which a README shows in about the same size
 PAGES = {"product-page": ("/product?id=2010", 600), "report": ("/report", 1000)}
-# The service's log names the address, with the port that it was given.
-LISTENING = "Uvicorn running on "
+PATIENCE = 60  # seconds that the service may take to start
+
+
+def wait_until_ready(service: "subprocess.Popen[bytes]", address: str) -> None:
+    """Return when the service answers; raises CannotRun when it does not."""
+    from bought_together.errors import CannotRun
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and service.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/readyz"):
+                return
+        except OSError:
+            time.sleep(0.1)
+    service.terminate()
+    raise CannotRun(f"the service does not answer at {address}")
 
 
 @program
@@ -33,13 +49,17 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise CannotRun("there is no chromium on the PATH: install Debian's package chromium")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "LAKE_PATH": f"{folder}/lake",
             "DUCKDB_PATH": f"{folder}/warehouse.duckdb",
             "DBT_TARGET_PATH": f"{folder}/target",
             "DBT_LOG_PATH": f"{folder}/logs",
-            "PORT": "0",
+            "PORT": str(port),
             "REDIS_URL": "",
         }
         environment = os.environ | settings
@@ -51,22 +71,17 @@ def main() -> None:
         script = [sys.executable, "scripts/serve.py"]
         with (
             subprocess.Popen(
-                script, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True
+                script, cwd=PROJECT, env=environment, stderr=subprocess.DEVNULL
             ) as service,
             sync_playwright() as playwright,
         ):
-            assert service.stderr
-            address = next(
-                line.partition(LISTENING)[2].split()[0]
-                for line in service.stderr
-                if LISTENING in line
-            )
+            wait_until_ready(service, address)
             browser = playwright.chromium.launch(
                 executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
             )
             for name, (path, height) in PAGES.items():
                 page = browser.new_page(viewport={"width": WIDTH, "height": height})
-                page.goto(f"http://127.0.0.1:{urlsplit(address).port}{path}")
+                page.goto(f"{address}{path}")
                 target = PROJECT / "docs" / f"{name}.png"
                 page.screenshot(path=target)
                 click.echo(f"written    {target} ({target.stat().st_size / 1000:.0f} kB)")
