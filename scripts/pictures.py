@@ -16,7 +16,10 @@ from bought_together.cli import program
 
 PROJECT = Path(__file__).resolve().parent.parent
 WIDTH = 1000  # pixels, which a README shows in about the same size
-PAGES = {"product-page": ("/product?id=2010", 600), "report": ("/report", 1000)}
+PAGES = {
+    "product-page": ("/product?id=2010", "main"),
+    "report": ("/report", "section:has(#quality-title)"),
+}
 PATIENCE = 60  # seconds that the service may take to start
 
 
@@ -79,11 +82,11 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
             )
-            for name, (path, height) in PAGES.items():
-                page = browser.new_page(viewport={"width": WIDTH, "height": height})
+            for name, (path, part) in PAGES.items():
+                page = browser.new_page(viewport={"width": WIDTH, "height": WIDTH})
                 page.goto(f"{address}{path}")
                 target = PROJECT / "docs" / f"{name}.png"
-                page.screenshot(path=target)
+                page.locator(part).screenshot(path=target)
                 click.echo(f"written    {target} ({target.stat().st_size / 1000:.0f} kB)")
             browser.close()
             service.terminate()

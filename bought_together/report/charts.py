@@ -105,6 +105,7 @@ def names(rows: Rows, label: str) -> alt.Y:
 
 
 def weeks(rows: Rows) -> alt.Chart:
+    form = "%-d %b" if len(rows) <= 26 else "%b %Y"
     return (
         alt.Chart(data(rows), height=HEIGHT)
         .mark_bar(color=FIRST)
@@ -112,7 +113,7 @@ def weeks(rows: Rows) -> alt.Chart:
             x=alt.X(
                 "week:T",
                 scale=alt.Scale(type="utc"),
-                axis=axis(None, format="%-d %b %Y", tickCount=4, grid=False, labelOverlap=True),
+                axis=axis(None, format=form, tickCount=4, grid=False, labelOverlap=True),
             ),
             x2="next_week:T",
             y=alt.Y("baskets:Q", axis=axis(None, format="~s", tickCount=5)),
