@@ -88,7 +88,7 @@ bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wr
 	@$(BIN)/python -m benchmarks.service.soak
 
 pictures: $(BIN)/.installed-dev ## draw the README's pictures from the sample (Debian's package chromium)
-	@$(BIN)/python scripts/pictures.py
+	@$(BIN)/python docs/pictures.py
 
 lint: $(BIN)/.installed-dev ## check the style and types of Python, and the style of SQL
 	@$(BIN)/ruff check

@@ -7,7 +7,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-Rows = list[dict[str, Any]]
+ChartRows = list[dict[str, Any]]
 Chart = alt.Chart | alt.LayerChart
 
 WIDTH, HEIGHT = 370, 180  # of all that is drawn, and of what is inside the axes
@@ -65,7 +65,7 @@ def tidy(element: ET.Element) -> None:
             del element.attrib[attribute]
 
 
-def data(rows: Rows) -> alt.InlineData:
+def data(rows: ChartRows) -> alt.InlineData:
     return alt.InlineData(values=rows)
 
 
@@ -73,7 +73,7 @@ def axis(title: str | None = None, **extra: Any) -> alt.Axis:
     return alt.Axis(title=title, **extra)
 
 
-def columns(rows: Rows, label: str, value: str, title: str) -> alt.Chart:
+def columns(rows: ChartRows, label: str, value: str, title: str) -> alt.Chart:
     """Return vertical bars in the order of the rows."""
     return (
         alt.Chart(data(rows), height=HEIGHT)
@@ -85,7 +85,7 @@ def columns(rows: Rows, label: str, value: str, title: str) -> alt.Chart:
     )
 
 
-def bars(rows: Rows, label: str, value: str, form: str = "~s") -> alt.Chart:
+def bars(rows: ChartRows, label: str, value: str, form: str = "~s") -> alt.Chart:
     """Return horizontal bars in the order of the rows."""
     return (
         alt.Chart(data(rows), height=alt.Step(26))
@@ -97,14 +97,14 @@ def bars(rows: Rows, label: str, value: str, form: str = "~s") -> alt.Chart:
     )
 
 
-def names(rows: Rows, label: str) -> alt.Y:
+def names(rows: ChartRows, label: str) -> alt.Y:
     """Return an axis of names, with room for the longest."""
     room = LETTER * max(len(row[label]) for row in rows)
     axis_of_names = axis(None, ticks=False, domain=False, minExtent=room)
     return alt.Y(f"{label}:N", sort=None, axis=axis_of_names)
 
 
-def weeks(rows: Rows) -> alt.Chart:
+def weeks(rows: ChartRows) -> alt.Chart:
     form = "%-d %b" if len(rows) <= 26 else "%b %Y"
     return (
         alt.Chart(data(rows), height=HEIGHT)
@@ -122,7 +122,7 @@ def weeks(rows: Rows) -> alt.Chart:
     )
 
 
-def ranks(rows: Rows) -> alt.Chart:
+def ranks(rows: ChartRows) -> alt.Chart:
     scale = alt.Scale(type="log", nice=False)
     return (
         alt.Chart(data(rows), height=HEIGHT)
@@ -137,7 +137,7 @@ def ranks(rows: Rows) -> alt.Chart:
 POWERS: dict[str, Any] = {"format": "~s", "tickCount": 4, "labelOverlap": True}
 
 
-def intervals(rows: Rows) -> alt.LayerChart:
+def intervals(rows: ChartRows) -> alt.LayerChart:
     """Return a point per rule with its 95 % interval."""
     base = alt.Chart(data(rows), height=alt.Step(26)).encode(y=names(rows, "rule"))
     zero = alt.Scale(zero=False)
@@ -148,7 +148,7 @@ def intervals(rows: Rows) -> alt.LayerChart:
     return ends + base.mark_point(color=FIRST, filled=True, size=70, opacity=1).encode(x=hits)
 
 
-def deciles(rows: Rows, rules: list[str]) -> alt.LayerChart:
+def deciles(rows: ChartRows, rules: list[str]) -> alt.LayerChart:
     """Return the hit rate by tenth of popularity, a line per rule, at most three."""
     base = alt.Chart(data(rows), height=HEIGHT).encode(
         x=alt.X(

@@ -36,7 +36,7 @@ CHANGES_IN_WORDS = {
 RULES_BY_POPULARITY = ["count", "best_sellers"]
 
 
-def whole(number: float) -> str:
+def grouped(number: float) -> str:
     return f"{number:,.0f}"
 
 
@@ -61,7 +61,7 @@ environment = Environment(
     lstrip_blocks=True,
 )
 environment.filters |= {
-    each.__name__: each for each in (whole, share_of, counted, decimal, rule_name)
+    each.__name__: each for each in (grouped, share_of, counted, decimal, rule_name)
 }
 
 

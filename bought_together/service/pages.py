@@ -161,7 +161,7 @@ async def product(request: Request, product_id: Annotated[str, Query(alias="id")
 
 
 @storefront.get("/report")
-async def report(request: Request) -> Response:
+async def report_page(request: Request) -> Response:
     """The report on the build that is served; 404 where `make report` has not written one.
 
     The file has its style inside. The policy allows no inline style, so a browser gets it apart.

@@ -17,6 +17,7 @@ from bought_together.errors import CannotRun
 from bought_together.export.quality import keep_quality
 from bought_together.export.read import read_published
 from bought_together.report.figures import read_figures
+from bought_together.report.page import render_report
 from tests.support import ROOT
 from tests.support.shop import Shop
 
@@ -235,9 +236,7 @@ def test_quality_is_that_of_the_build(report):
 
 def test_the_file_needs_no_other_and_runs_nothing(report):
     assert len(report.html.encode()) < 2_000_000
-    assert (
-        not {"script", "img", "iframe", "object", "image", "use"} & report.elements.keys()
-    )
+    assert not {"script", "img", "iframe", "object", "image", "use"} & report.elements.keys()
     assert (report.addresses, report.inline) == (["href=data:,"], [])
     assert "url(" not in report.html.replace("url(#", "")
     assert "@import" not in report.html
@@ -253,6 +252,23 @@ def test_headings_are_in_order_and_every_chart_has_a_title_and_a_table(report):
     assert report.charts_without_table == set()
     assert set(report.charts) <= set(report.ids)
     assert len(report.ids) == len(set(report.ids))
+
+
+def test_what_a_build_lacks_is_said_in_a_sentence(shop):
+    published = read_published(str(shop.lake))
+    figures = read_figures(str(shop.warehouse), str(shop.lake), published, {})
+    lacking = {"baskets_by_week": [], "quality": None, "settings": None, "pairs_by_lift": []}
+    report = Report(render_report({**figures, **lacking}))
+    assert "No basket has a date" in report.says("Baskets")
+    assert "make evaluate" in report.says("How good they are")
+    assert "first build" in report.says("What changed")
+    assert "No pair is in so many baskets" in report.says("Strongest pairs")
+    assert "did not record" in report.says("Settings in force")
+    assert len(report.charts) == 4
+    later = {**figures["data"], "published_build": "BUILD"}
+    report = Report(render_report({**figures, "data": later}))
+    assert "Compared with build BUILD, 0 of 42 lists are unchanged" in report.says("What changed")
+    assert report.rows("Lists by change") == [["new: no list before", "42"]]
 
 
 def test_a_warehouse_of_another_build_is_refused(shop, tmp_path):

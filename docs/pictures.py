@@ -1,4 +1,4 @@
-"""Draw the README's pictures: a product page and the report of the sample, as Chromium shows them."""
+"""Draw the README's pictures: a product page and the report of the sample."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ import click
 from bought_together.cli import program
 
 PROJECT = Path(__file__).resolve().parent.parent
+MARGIN = 20
 WIDTH = 1000  # pixels, which a README shows in about the same size
 PAGES = {
     "product-page": ("/product?id=2010", "main"),
@@ -86,7 +87,10 @@ def main() -> None:
                 page = browser.new_page(viewport={"width": WIDTH, "height": WIDTH})
                 page.goto(f"{address}{path}")
                 target = PROJECT / "docs" / f"{name}.png"
-                page.locator(part).screenshot(path=target)
+                box = page.locator(part).bounding_box()
+                assert box
+                sides = {"x": box["x"] - MARGIN, "width": box["width"] + 2 * MARGIN}
+                page.screenshot(path=target, clip={**box, **sides}, full_page=True)
                 click.echo(f"written    {target} ({target.stat().st_size / 1000:.0f} kB)")
             browser.close()
             service.terminate()
