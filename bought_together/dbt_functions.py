@@ -56,9 +56,9 @@ def json_function(function: Callable[[Facts], Facts]) -> Callable[[str], str]:
 def begin_publish(facts: Facts) -> Facts:
     """Return the folder to write the tables to, or a message with the reason not to publish.
 
-    `facts` has the build's `manifest` (build, run, rules, built_at) and `measures`, and `nodes`,
-    `results` and `project` for the publish rule. The answer's `summary` describes the build in a
-    few lines, published or not.
+    `facts` has the build's `manifest` (build, run, rules, built_at), `settings` and `measures`, and
+    `nodes`, `results` and `project` for the publish rule. The answer's `summary` describes the
+    build in a few lines, published or not.
     """
     lake_path, manifest = lake_path_setting(os.environ), facts["manifest"]
     flags = get_flags()  # dbt's macros do not see SAMPLE
@@ -81,7 +81,8 @@ def finish_publish(facts: Facts) -> Facts:
     lake_path = lake_path_setting(os.environ)
     manifest = facts["manifest"] | manifest_counts(facts["measures"])
     manifest["state"] = finish_state(lake_path, manifest, facts["count"])
-    if newer := make_published(lake_path, manifest, {"results": facts["results"]}):
+    ran = {"settings": facts["settings"], "results": facts["results"]}
+    if newer := make_published(lake_path, manifest, ran):
         return {"message": f"Nothing published: {is_older(manifest, newer)}"}
     return {"message": f"Published build {manifest['build']} in {lake_path}"}
 

@@ -82,12 +82,27 @@
             'built_at': started_at.isoformat()
         },
         'measures': measures(results),
+        'settings': settings_in_force(),
         'max_basket_products': var('max_basket_products') | int,
         'count': mounted_count(),
         'project': project_name,
         'nodes': nodes,
         'results': outcomes
     }) -}}
+{% endmacro %}
+
+
+{% macro settings_in_force() %}
+    {#- The vars that a build depends on, as they are, for people who ask later. -#}
+    {%- set found = {} -%}
+    {%- for name in [
+        'recommendations_per_product', 'min_copurchase_count', 'fill_short_lists', 'as_of',
+        'max_basket_products', 'pair_engine', 'max_unlisted_share', 'min_baskets_share',
+        'allow_older_data'
+    ] -%}
+        {%- do found.update({name: var(name) ~ ''}) -%}
+    {%- endfor -%}
+    {{- return(found) -}}
 {% endmacro %}
 
 

@@ -55,8 +55,10 @@ def read_quality(warehouse: str) -> dict[str, list[Quality]]:
     return found
 
 
-def quality_rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Quality]:
-    found = connection.sql(sql)
+def quality_rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, given: dict[str, Any] | None = None
+) -> list[Quality]:
+    found = connection.sql(sql, params=given)
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 

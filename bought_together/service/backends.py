@@ -16,11 +16,13 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from bought_together.errors import storage_errors
 from bought_together.export import redis_url
 from bought_together.export.answers import ANSWERS, CATALOGUE, encode_answers
 from bought_together.export.read import moment, read_export, read_published
 from bought_together.export.redis_versions import Keys, current_id, read_version, version_of
 from bought_together.service.catalogue import Catalogue
+from bought_together.storage.builds import read_report
 
 # The shop's page waits for an answer: two tries, the second on a new connection.
 REDIS_SECONDS = 1.0
@@ -63,6 +65,12 @@ class Backend(Protocol):
     async def refresh(self) -> None:
         """Load the newest version unless it is current; raises CannotRun."""
 
+    async def report(self, version: Version) -> str | None:
+        """Return the report on a version, an HTML page; None where there is none.
+
+        Raises Unavailable.
+        """
+
     async def check(self) -> None:
         """Raise Unavailable when the current version cannot answer."""
 
@@ -95,6 +103,13 @@ class LakeBackend:
         if self.current is None or published["build"] != self.current.name:
             self.current = await asyncio.to_thread(load, self.lake_path)
             await asyncio.to_thread(pa.default_memory_pool().release_unused)  # the old version
+
+    async def report(self, version: Version) -> str | None:
+        """Read it whenever it is asked for: people write it after the build, and few read it."""
+        try:
+            return await asyncio.to_thread(read_report, self.lake_path, version.name)
+        except storage_errors(UnicodeDecodeError) as error:
+            raise Unavailable("the report cannot be read") from error
 
     async def check(self) -> None:
         """A version in memory can always answer."""
@@ -181,6 +196,10 @@ class RedisBackend:
             self.client,
             answers_key,
         )
+
+    async def report(self, version: Version) -> str | None:
+        """Redis holds no report, and the service reads no lake beside it."""
+        return None
 
     async def check(self) -> None:
         if self.current:

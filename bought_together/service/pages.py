@@ -177,6 +177,36 @@ async def basket_page(request: Request) -> Response:
     return render(request, "basket.html", version=version, products=products, answer=answer)
 
 
+@storefront.get("/report")
+async def report_page(request: Request) -> Response:
+    """The report on the build that is served; 404 where `make report` has not written one.
+
+    The file has its style inside. The policy allows no inline style, so a browser gets it apart.
+    """
+    version = current_version(request)
+    page = await request.app.state.backend.report(version)
+    if page is None:
+        return render(request, "no_report.html", 404, version=version, build=version.name)
+    before, _, after = split_report(page)
+    link = f'<link rel="stylesheet" href="{request.scope["root_path"]}/report.css">'
+    return Response(before + link + after, 200, CACHE_PAGES, media_type="text/html")
+
+
+@storefront.get("/report.css")
+async def report_style(request: Request) -> Response:
+    """The style of the report, from the same file."""
+    page = await request.app.state.backend.report(current_version(request))
+    _, style, _ = split_report(page or "")
+    return Response(style, 200 if page else 404, CACHE_PAGES, media_type="text/css")
+
+
+def split_report(page: str) -> tuple[str, str, str]:
+    """Return what stands before the page's style, the style, and what stands after it."""
+    before, _, rest = page.partition("<style>")
+    style, _, after = rest.partition("</style>")
+    return before, style, after
+
+
 @storefront.get("/docs")
 async def docs(request: Request) -> Response:
     """The API's documentation: Swagger UI over /openapi.json."""

@@ -8,16 +8,24 @@
     published/<build>/state/                            what it counted (pairs/state.py)
     published/<build>/manifest.json                     written when the files above are complete
     published/<build>/quality.json                      what an evaluation has found, if any
+    published/<build>/report.html                       the report for people, if any
 
 Readers follow the pointer and need nothing else of the lake.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from bought_together.errors import CannotRun
-from bought_together.storage.filesystem import flush_tree, only_warn, remove_tree
+from bought_together.storage.filesystem import (
+    flush_tree,
+    locate,
+    only_warn,
+    open_whole,
+    remove_tree,
+)
 from bought_together.storage.lake import (
     MANIFEST,
     PUBLISHED,
@@ -30,6 +38,7 @@ from bought_together.storage.lake import (
 from bought_together.storage.pointers import locked, move_pointer, read_json, write_json
 
 RUN_RESULTS = "run_results.json"
+REPORT = "report.html"
 STATE = "state"
 BUILDS_KEPT = 5
 STATES_KEPT = 2
@@ -104,12 +113,41 @@ def add_to_build(lake_path: str, build: str, name: str, content: Any) -> str:
 
     No reader of the build needs it. Raises CannotRun when the build has been removed.
     """
-    folder = build_path(lake_path, build)
-    with locked(lake_path):  # no build is pruned in the meantime
-        if read_json(f"{folder}/{MANIFEST}") is None:
-            raise CannotRun(f"{lake_path} holds no build {build} any more")
+    with keeping(lake_path, build) as folder:
         write_json(f"{folder}/{name}", content)
     return f"{folder}/{name}"
+
+
+def add_report(lake_path: str, build: str, page: bytes) -> str:
+    """Write the report beside the tables of a complete build, and return its path.
+
+    Raises CannotRun when the build has been removed.
+    """
+    with keeping(lake_path, build) as folder, open_whole(f"{folder}/{REPORT}") as file:
+        file.write(page)
+    return f"{folder}/{REPORT}"
+
+
+def read_report(lake_path: str, build: str) -> str | None:
+    """Return the report on a build, None where nobody has written one."""
+    fs, name = locate(f"{build_path(lake_path, build)}/{REPORT}")
+    try:
+        return fs.cat_file(name).decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@contextmanager
+def keeping(lake_path: str, build: str) -> Iterator[str]:
+    """Yield the folder of a complete build, which is not pruned in the meantime.
+
+    Raises CannotRun when the build has been removed.
+    """
+    folder = build_path(lake_path, build)
+    with locked(lake_path):
+        if read_json(f"{folder}/{MANIFEST}") is None:
+            raise CannotRun(f"{lake_path} holds no build {build} any more")
+        yield folder
 
 
 def roll_back(lake_path: str, build: str | None = None) -> tuple[str, str]:

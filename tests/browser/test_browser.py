@@ -73,6 +73,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sample = (ROOT / "data" / "products.txt").read_text("utf-8").splitlines()
     shop.write_products([*sample, *(f"{item}\tODD\t{name}" for item, name in ODD.items())])
     shop.build()
+    reported = shop.run("report")
+    assert reported.returncode == 0, reported.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -362,6 +364,7 @@ def test_the_skip_link_leads_past_the_search(open_page, javascript):
         "/basket",
         "/basket?basket=long&basket=5010&basket=nobody",
         "/docs",
+        "/report",
     ],
 )
 def test_nothing_is_wider_than_a_phone(open_page, path):
@@ -369,6 +372,23 @@ def test_nothing_is_wider_than_a_phone(open_page, path):
     if path == "/docs":
         expect(page.locator(".opblock").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_drawn_under_the_policy(open_page, scheme):
+    page = open_page("/report", javascript=False)
+    page.emulate_media(color_scheme=scheme)
+    expect(page.get_by_role("heading", level=1)).to_have_text("What is bought together")
+    chart = page.get_by_role("img", name="Baskets by number of products")
+    assert chart.bounding_box()["height"] > 100
+    accent = {"light": "rgb(29, 122, 87)", "dark": "rgb(79, 174, 136)"}[scheme]
+    expect(chart.locator('[fill="var(--left)"]').first).to_have_css("fill", accent)
+    numbers = page.get_by_role("table", name="Baskets by number of products")
+    expect(numbers).to_be_hidden()
+    page.get_by_text("The numbers").first.click()
+    expect(numbers).to_be_visible()
+    expect(page.locator("main img")).to_have_count(0)
+    expect(page.get_by_role("cell", name=ODD["<i>7</i>"]).first).to_be_visible()
 
 
 def test_docs_show_every_operation_and_try_them_out(open_page, address):

@@ -15,8 +15,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from bought_together.service.app import create_app
-from bought_together.service.backends import LakeBackend, Unavailable
+from bought_together.service.backends import LakeBackend, RedisBackend, Unavailable
+from bought_together.service.security_headers import POLICY
+from bought_together.storage.builds import add_report
 from tests.support.exports import write_export
+from tests.support.service import KEYS, publish, serving
 from tests.support.shop import Shop
 
 HOSTILE = "</title><script>alert(1)</script> & \"quoted\" 'name' {{ 7 * 7 }}"
@@ -489,3 +492,47 @@ def test_pages_are_not_part_of_the_api(site):
 @pytest.mark.parametrize("file", ["docs/redoc.standalone.js", "%2e%2e/app.py", "", "docs/"])
 def test_no_other_files_are_served(site, file):
     assert site.open().get(f"/static/{file}").status_code == 404
+
+
+REPORT_FILE = "<!doctype html><title>Report</title><style>p { color: red }</style><p>Text</p>"
+
+
+def test_the_report_is_shown_once_it_is_written_and_its_style_apart(site):
+    site.add("1", "Tea")
+    site.recommend("1", ("1", 2))
+    client = site.open()
+    missing = read(client, "/report", 404)
+    assert missing.texts("h1") == ["No report yet"]
+    assert "make report" in missing.texts("code")
+    assert client.get("/report.css").status_code == 404
+    add_report(str(site.shop.lake), site.shop.published.name, REPORT_FILE.encode())
+    shown = client.get("/report")
+    assert shown.text == (
+        '<!doctype html><title>Report</title><link rel="stylesheet" href="/report.css"><p>Text</p>'
+    )
+    assert shown.headers["content-security-policy"] == POLICY
+    style = client.get("/report.css")
+    assert (style.text, style.headers["content-type"]) == (
+        "p { color: red }",
+        "text/css; charset=utf-8",
+    )
+
+
+def test_behind_a_proxy_the_style_of_the_report_is_found(site):
+    site.add("1", "Tea")
+    site.recommend("1", ("1", 2))
+    app = site.open().app
+    add_report(str(site.shop.lake), site.shop.published.name, REPORT_FILE.encode())
+    page = read(TestClient(app, root_path="/shop"), "/shop/report")
+    assert page.values("link", "href") == ["/shop/report.css"]
+
+
+def test_a_service_that_reads_redis_says_where_the_report_is(site, valkey):
+    site.add("1", "Tea")
+    site.recommend("1", ("1", 2))
+    site.open()
+    add_report(str(site.shop.lake), site.shop.published.name, REPORT_FILE.encode())
+    publish(site.shop, valkey)
+    with serving(RedisBackend(valkey.url(), KEYS.prefix)) as client:
+        page = read(client, "/report", 404)
+        assert f"published/{site.shop.published.name}/report.html" in page.texts("code")
