@@ -46,10 +46,6 @@ def svg(chart: Chart, name: str) -> Markup:
     root = ET.fromstring(drawn)
     tidy(root)
     root.attrib |= {"role": "img", "aria-labelledby": f"{name}-title"}
-    for element in root.iter():
-        for attribute in ("id", "clip-path"):  # unique in the page
-            if attribute in element.attrib:
-                element.set(attribute, element.attrib[attribute].replace("clip", f"{name}-clip"))
     return Markup(ET.tostring(root, encoding="unicode"))
 
 

@@ -175,6 +175,11 @@ def test_tables_hold_what_the_records_do(report, records):
     assert report.rows("Baskets by number of products") == [
         [str(size), f"{count}"] for size, count in sorted(sizes.items())
     ]
+    middle = sorted(sizes.elements())[(sizes.total() - 1) // 2]
+    assert (
+        f"Half of the {sizes.total()} baskets hold at most {middle} distinct products,"
+        f" and the largest holds {max(sizes)}. Of all, {sizes[1]} "
+    ) in report.says("Baskets")
     pairs = Counter(pair for basket in baskets for pair in combinations(sorted(basket), 2))
     found = report.rows("Strongest pairs by count")
     assert [int(row[3]) for row in found] == [count for _, count in pairs.most_common(10)]
