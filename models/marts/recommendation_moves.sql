@@ -6,7 +6,8 @@ recommendations as (
         product_id,
         recommended_product_id,
         recommendation_rank,
-        copurchase_count
+        copurchase_count,
+        recommendation_source
     from {{ ref('product_recommendations') }}
 
 ),
@@ -52,6 +53,15 @@ published_lists as (
 
 ),
 
+blocked as (
+
+    select
+        product_id,
+        recommended_product_id
+    from {{ ref('int_recommendations_blocked') }}
+
+),
+
 product_changes as (
 
     select
@@ -84,7 +94,8 @@ compared as (
         current_row.recommendation_rank,
         published_row.recommendation_rank as published_recommendation_rank,
         current_row.copurchase_count,
-        published_row.copurchase_count as published_copurchase_count
+        published_row.copurchase_count as published_copurchase_count,
+        current_row.recommendation_source
     from recommendations as current_row
     full outer join published_recommendations as published_row
         on
@@ -105,6 +116,9 @@ explained as (
         compared.copurchase_count,
         compared.published_copurchase_count,
         case
+            when compared.recommendation_source = 'pinned' then 'pin'
+            when compared.recommendation_rank is null and blocked.product_id is not null
+                then 'block'
             when product_changes.product_change = 'new' then 'new product'
             when catalogue.product_id is null then 'left the product list'
             when published_catalogue.product_id is null then 'joined the product list'
@@ -133,6 +147,10 @@ explained as (
         on compared.product_id = lists.product_id
     inner join published_lists
         on compared.product_id = published_lists.product_id
+    left join blocked
+        on
+            compared.product_id = blocked.product_id
+            and compared.recommended_product_id = blocked.recommended_product_id
     left join product_changes
         on compared.recommended_product_id = product_changes.product_id
     left join catalogue

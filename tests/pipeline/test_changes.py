@@ -14,7 +14,8 @@ NOW = """
     ('s', 'a', 1, 4),
     ('same', 'a', 1, 1),
     ('t', 'a', 1, 4), ('t', 'b', 2, 4),
-    ('new list', 'a', 1, 1)
+    ('new list', 'a', 1, 1),
+    ('u', 'chosen', 1, 0), ('u', 'a', 2, 9)
 """
 BEFORE = """
     ('p', 'a', 1, 5), ('p', 'b', 2, 4),
@@ -23,25 +24,34 @@ BEFORE = """
     ('s', 'a', 1, 4), ('s', 'b', 2, 1),
     ('same', 'a', 1, 1),
     ('t', 'a', 1, 4),
-    ('gone list', 'a', 1, 1)
+    ('gone list', 'a', 1, 1),
+    ('u', 'unwanted', 1, 10), ('u', 'a', 2, 9)
 """
 TABLES = {
-    "product_recommendations": f"select * from (values {NOW}) as found ({ROWS})",
+    "product_recommendations": f"""
+        select *, if(recommended_product_id = 'chosen', 'pinned', 'copurchase')
+            as recommendation_source
+        from (values {NOW}) as found ({ROWS})
+    """,
+    "int_recommendations_blocked": """
+        select 'u' as product_id, 'unwanted' as recommended_product_id
+    """,
     "stg_published_recommendations": f"select * from (values {BEFORE}) as found ({ROWS})",
     "recommendation_changes": """
         select * from (
             values ('p', 'reordered'), ('q', 'changed'), ('r', 'changed'), ('s', 'changed'),
-            ('same', 'unchanged'), ('t', 'changed'), ('new list', 'new'), ('gone list', 'gone')
+            ('same', 'unchanged'), ('t', 'changed'), ('new list', 'new'), ('gone list', 'gone'),
+            ('u', 'changed')
         ) as found (product_id, list_change)
     """,
     "product_changes": """
         select 'fresh' as product_id, 'new' as product_change
         union all select 'delisted', 'gone'
     """,
-    "stg_products": "select unnest(['a', 'b', 'fresh', 'relisted']) as product_id",
+    "stg_products": "select unnest(['a', 'b', 'chosen', 'fresh', 'relisted', 'unwanted']) as product_id",
     "stg_published_products": """
-        select unnest(['a', 'b', 'delisted', 'relisted']) as product_id,
-        unnest([true, true, true, false]) as is_in_catalogue
+        select unnest(['a', 'b', 'delisted', 'relisted', 'unwanted']) as product_id,
+        unnest([true, true, true, false, true]) as is_in_catalogue
     """,
 }
 MOVES = {
@@ -56,6 +66,8 @@ MOVES = {
     ("r", "delisted", None, 1, "left the product list"),
     ("s", "b", None, 2, "fewer sales"),  # there is room for it
     ("t", "b", 2, None, "new sales"),  # there was room for it
+    ("u", "chosen", 1, None, "pin"),
+    ("u", "unwanted", None, 1, "block"),
 }
 
 
