@@ -48,7 +48,9 @@ TABLES = {
         select 'fresh' as product_id, 'new' as product_change
         union all select 'delisted', 'gone'
     """,
-    "stg_products": "select unnest(['a', 'b', 'chosen', 'fresh', 'relisted', 'unwanted']) as product_id",
+    "stg_products": """
+        select unnest(['a', 'b', 'chosen', 'fresh', 'relisted', 'unwanted']) as product_id
+    """,
     "stg_published_products": """
         select unnest(['a', 'b', 'delisted', 'relisted', 'unwanted']) as product_id,
         unnest([true, true, true, false, true]) as is_in_catalogue

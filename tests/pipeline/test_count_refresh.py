@@ -52,6 +52,8 @@ from tests.support.oracle import count
 
 PRODUCTS = "abcdefgh"
 LARGEST_BASKET = 5
+# How a night can end.
+PUBLISHED, REFUSED, KILLED = "published", "refused", "killed"
 MODELS = {
     "products": "int_products_counted",
     "basket_sizes": "int_baskets_sized",
@@ -75,6 +77,7 @@ class Shop:
         (folder / "in").mkdir()
         (folder / "products.txt").write_text("".join(f"{each}\tC\t{each}\n" for each in PRODUCTS))
         self.builds = 0
+        self.excluded, self.largest = "", LARGEST_BASKET
 
     def path(self, name: str) -> Path:
         return self.folder / "in" / f"{name}.txt"
@@ -91,13 +94,13 @@ class Shop:
     def baskets(self) -> Iterator[set[str]]:
         for path in (self.folder / "in").iterdir():
             for line in path.read_text().splitlines():
-                yield {item["item"] for item in json.loads(line)["itemList"]}
+                yield {item["item"] for item in json.loads(line)["itemList"]} - {*self.excluded}
 
     def expected(self) -> tuple[dict[str, int], dict[tuple[str, str], int], int]:
         """Return the baskets of each product and pair, and the number of oversized baskets."""
-        kept = [basket for basket in self.baskets() if len(basket) <= LARGEST_BASKET]
+        kept = [basket for basket in self.baskets() if len(basket) <= self.largest]
         pairs, singles = count(kept)
-        oversized = sum(len(basket) > LARGEST_BASKET for basket in self.baskets())
+        oversized = sum(len(basket) > self.largest for basket in self.baskets())
         return dict(singles), dict(pairs), oversized
 
     def flatten(self) -> dict[str, Any]:
@@ -135,8 +138,13 @@ class Shop:
                 connection.execute(f"create table counted_{table} as from {model}")
             yield plan, connection
 
-    def publish(self, connection: duckdb.DuckDBPyConnection, engine: str) -> None:
-        """Publish a state as dbt does: of the baskets that are still there."""
+    def publish(
+        self, connection: duckdb.DuckDBPyConnection, engine: str, is_killed: bool = False
+    ) -> None:
+        """Publish a state as dbt does: of the baskets that are still there.
+
+        A build that is killed has written all its tables, but not moved the pointer.
+        """
         lake, run = str(self.lake), read_current(str(self.lake))
         assert run
         self.builds += 1
@@ -158,15 +166,17 @@ class Shop:
             counted = connection.sql("select folder from lake.mounted_count").fetchall()[0][0]
         fingerprint = counted_by(counting_rules(ROOT), ROOT)
         state = finish_state(lake, build, {"counted_by": fingerprint, "folder": counted})
+        if is_killed:
+            return
         assert make_published(lake, build | {"state": state}, {}) is None
 
-    def night(self, engine: str, full_refresh: bool = False, publish: bool = True) -> CountPlan:
+    def night(self, engine: str, full_refresh: bool = False, end: str = PUBLISHED) -> CountPlan:
         """Flatten, count and publish; the counts are those of the files as they are."""
         self.flatten()
         with self.counted(engine, full_refresh) as (plan, connection):
             assert found(connection) == self.expected()
-            if publish:
-                self.publish(connection, engine)
+            if end != REFUSED:
+                self.publish(connection, engine, is_killed=end == KILLED)
         return plan
 
 
@@ -210,7 +220,8 @@ nights = st.lists(
     st.tuples(
         st.lists(changes, max_size=2),
         st.sampled_from(["duckdb", "dask"]),
-        st.sampled_from([True, True, True, False]),  # whether it is published
+        st.sampled_from([PUBLISHED, PUBLISHED, PUBLISHED, REFUSED, KILLED]),
+        st.sampled_from([("", 5), ("", 5), ("", 5), ("b", 5), ("", 4)]),  # excluded, largest
     ),
     min_size=2,
     max_size=6,
@@ -227,14 +238,17 @@ nights = st.lists(
 def test_any_sequence_of_nights(
     monkeypatch: pytest.MonkeyPatch, first: Baskets, nights: list[Any]
 ) -> None:
-    monkeypatch.setenv("MAX_BASKET_PRODUCTS", str(LARGEST_BASKET))
     folder = Path(tempfile.mkdtemp())
     try:
         shop = Shop(folder)
+        monkeypatch.setattr(
+            "bought_together.pairs.model_sql.read_seed",
+            lambda _: pa.table({"product_id": pa.array([*shop.excluded], pa.string())}),
+        )
         for number in range(6):  # so that a change is a small part of the data
             shop.write(f"base{number}", [*first, list(PRODUCTS[number : number + 3])] * 20)
-        continued = 0
-        for changed, engine, publish in nights:
+        published_rules = None
+        for changed, engine, end, rules in nights:
             for kind, name, more in changed:
                 if kind == "write":
                     shop.write(name, more)
@@ -242,8 +256,12 @@ def test_any_sequence_of_nights(
                     shop.path(name).unlink(missing_ok=True)
                 elif shop.path(name).exists() and not shop.path(more).exists():
                     shop.path(name).rename(shop.path(more))
-            continued += shop.night(engine, publish=publish).state is not None
-        assert continued >= sum(publish for _, _, publish in nights[:-1])
+            shop.excluded, shop.largest = rules
+            monkeypatch.setenv("MAX_BASKET_PRODUCTS", str(shop.largest))
+            plan = shop.night(engine, end=end)
+            assert (plan.state is not None) == (rules == published_rules)
+            if end == PUBLISHED:
+                published_rules = rules
     finally:
         shutil.rmtree(folder)
 
@@ -362,7 +380,7 @@ def test_a_damaged_state_is_left_alone(shop: Shop, damage: str) -> None:
         (shop.lake / "published.json").write_text("{")
     shop.write("m9", [["a", "z"]])
     for engine in ("duckdb", "dask"):
-        plan = shop.night(engine, publish=False)
+        plan = shop.night(engine, end=REFUSED)
         assert plan.state is None
         assert plan.summary.startswith("everything: ")
 
