@@ -83,8 +83,7 @@ def worded(figures: Figures) -> dict[str, Any]:
     rules = quality["recommendation_quality"] if quality else []
     return {
         "baskets_by_size": [
-            {**row, "products": size_shown(row["products"])}
-            for row in figures["baskets_by_size"]
+            {**row, "products": size_shown(row["products"])} for row in figures["baskets_by_size"]
         ],
         "has_more_weeks": len(weeks) > WEEKS_SHOWN,
         "baskets_by_week": [
