@@ -6,6 +6,7 @@ import time
 import click
 
 from bought_together.cli import lake_path_option, program
+from bought_together.errors import CannotRun
 
 
 @program
@@ -18,9 +19,15 @@ def main(lake_path: str) -> None:
     """
     from bought_together.export.read import read_published
     from bought_together.report.figures import read_figures
-    from bought_together.report.page import render_report
     from bought_together.storage.builds import add_report
     from bought_together.storage.warehouse import check_path, duckdb_limits
+
+    try:
+        from bought_together.report.page import render_report
+    except ModuleNotFoundError as error:
+        raise CannotRun(
+            f"the report needs {error.name}: run `make report`, or install requirements-report.txt"
+        ) from error
 
     duckdb_path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
     check_path(duckdb_path)

@@ -83,8 +83,7 @@ def worded(figures: Figures) -> dict[str, Any]:
     rules = quality["recommendation_quality"] if quality else []
     return {
         "baskets_by_size": [
-            {**row, "products": in_words_up_to(row["products"], SIZES_SHOWN)}
-            for row in figures["baskets_by_size"]
+            {**row, "products": size_shown(row["products"])} for row in figures["baskets_by_size"]
         ],
         "has_more_weeks": len(weeks) > WEEKS_SHOWN,
         "baskets_by_week": [
@@ -103,8 +102,8 @@ def worded(figures: Figures) -> dict[str, Any]:
     }
 
 
-def in_words_up_to(number: int, last: int) -> str:
-    return f"over {last}" if number > last else str(number)
+def size_shown(products: int) -> str:
+    return f"{products}+" if products > SIZES_SHOWN else str(products)
 
 
 def coverage_rows(coverage: dict[str, int]) -> list[dict[str, Any]]:
