@@ -21,6 +21,7 @@ Figures = dict[str, Any]
 PAIRS_SHOWN = 10
 SIZES_SHOWN = 20  # one by one; larger baskets are shown together
 WEEKS_SHOWN = 104
+MOVES_SHOWN = 10
 # In fewer baskets, the highest lifts are those of accidents.
 LEAST_COUNT_OF_LIFT = 10
 
@@ -155,6 +156,27 @@ TABLES = {
         from recommendation_changes
         group by list_change
         order by lists desc, list_change
+    """,
+    # The lists of the best sellers first; a product outside a list is one below its end.
+    "moves": f"""
+        select
+            coalesce(nullif(product.product_name, ''), product_id) as product,
+            coalesce(nullif(other.product_name, ''), recommended_product_id) as recommended,
+            coalesce(published_recommendation_rank::varchar, '-') as before,
+            coalesce(recommendation_rank::varchar, '-') as now,
+            move_reason
+        from recommendation_moves
+        inner join products as product using (product_id)
+        left join products as other on recommended_product_id = other.product_id
+        order by
+            abs(
+                coalesce(recommendation_rank, max(recommendation_rank) over () + 1)
+                - coalesce(published_recommendation_rank, max(recommendation_rank) over () + 1)
+            ) desc nulls last,
+            product.basket_count desc,
+            product_id,
+            recommended_product_id
+        limit {MOVES_SHOWN}
     """,
 }
 # Both directions of a pair have the same count and lift, so one of them goes only when the

@@ -276,6 +276,20 @@ def test_what_a_build_lacks_is_said_in_a_sentence(shop):
     assert report.rows("Lists by change") == [["new: no list before", "42"]]
 
 
+def test_the_biggest_moves_have_their_reasons(shop):
+    published = read_published(str(shop.lake))
+    figures = read_figures(str(shop.warehouse), str(shop.lake), published, {})
+    assert figures["moves"] == []
+    move = {"product": "<b>Bread", "recommended": "Milk", "before": "-", "now": "2"}
+    changed = {
+        "data": {**figures["data"], "published_build": "before"},
+        "changes": [{"list_change": "changed", "lists": 1}],
+        "moves": [move | {"move_reason": "new sales"}],
+    }
+    report = Report(render_report({**figures, **changed}))
+    assert report.rows("Biggest moves") == [["<b>Bread", "Milk", "-", "2", "new sales"]]
+
+
 def test_a_warehouse_of_another_build_is_refused(shop, tmp_path):
     published = read_published(str(shop.lake))
     other = tmp_path / "other.duckdb"
