@@ -115,7 +115,7 @@ def open_closed_streams() -> None:
 
 
 def write_nowhere(stream: int) -> None:
-    """Let what Python still flushes to a stream without a reader go nowhere."""
+    """Let what Python still flushes to a stream that takes nothing go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
@@ -125,6 +125,10 @@ def stop(message: str, status: int) -> NoReturn:
         click.echo(f"error: {' '.join(message.split())}", err=True)
     except OSError:  # nobody reads it, and the status still counts
         write_nowhere(2)
+    try:
+        sys.stdout.flush()
+    except OSError:  # at its end, Python would complain again, with another status
+        write_nowhere(1)
     sys.exit(status)
 
 

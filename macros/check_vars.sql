@@ -29,7 +29,7 @@
 
 
 {% macro check_word(name, words) %}
-    {%- set text = var(name) | lower if var(name) is boolean else var(name) | string -%}
+    {%- set text = var(name) | string | lower if 'true' in words else var(name) | string -%}
     {%- if text not in words -%}
         {{- exceptions.raise_compiler_error(
             setting_name(name) ~ ' must be ' ~ words | join(' or ') ~ ', not ' ~ text

@@ -136,7 +136,7 @@ def test_what_a_lake_holds_is_mounted_as_text(small, field):
     (small.lake / "current.json").write_text(json.dumps(current))
     with duckdb.connect() as connection:
         mount_lake(connection, str(small.lake))
-        mount_count(connection, str(small.lake), run)
+        mount_count(connection, str(small.lake), current)
         [(mounted, built_at)] = connection.sql("from lake.mounted_run").fetchall()
         [(folder,)] = connection.sql("select folder from lake.mounted_count").fetchall()
         files = connection.sql("select path from lake.input_files order by number").fetchall()
