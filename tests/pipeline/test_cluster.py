@@ -113,6 +113,23 @@ def test_a_cluster_gives_the_same_lake_as_threads(shop, address):
     assert lake_of(shop) == (manifest, tables)
 
 
+def test_order_lines_on_a_cluster_give_the_same_lake_as_threads(shop, address):
+    rows = "".join(f"{number // 3},{number % 7},1\n" for number in range(3000))
+    shop.write([], "0123456")
+    shop.transactions.write_text(f"order,sku,units\n{rows}bad\n")
+    mapping = shop.folder / "input.yml"
+    mapping.write_text("transactions: {order_id: order, product_id: sku, quantity: units}\n")
+    alone = flatten(shop, INPUT_MAPPING=mapping)
+    assert alone.returncode == 0, alone.stderr
+    manifest, tables = lake_of(shop)
+    assert len(tables["line_items"]) == 3000
+    assert len(tables["rejects"]) == 1
+    shutil.rmtree(shop.lake)
+    together = flatten(shop, INPUT_MAPPING=mapping, DASK_SCHEDULER=address)
+    assert (together.returncode, together.stderr) == (0, "")
+    assert lake_of(shop) == (manifest, tables)
+
+
 @pytest.mark.parametrize("packages", [without_package, with_another_version])
 def test_workers_run_this_package_whatever_they_have(shop, tmp_path, packages):
     """It travels with the tasks: the workers need none, and another version does no harm there."""

@@ -114,6 +114,23 @@ def test_the_table_is_the_one_that_a_disk_gives(remote, sample_rows, engine):
     assert remote.store.uploads() == []
 
 
+def test_order_lines_and_their_mapping_are_read_from_the_store(remote, sample_rows):
+    """What was returned is an order of its own, so that it is not taken off what was bought."""
+    orders = ["order,sku,units"]
+    for number, line in enumerate(SAMPLE["transactions"].splitlines()):
+        for item in json.loads(line)["itemList"]:
+            units = item.get("quantity", 1)
+            orders.append(f"{number}{'' if units > 0 else 'r'},{item['item']},{units}")
+    mapping = "transactions: {order_id: order, product_id: sku, quantity: units}\n"
+    files = {"orders.csv": "\n".join(orders), "input.yml": mapping}
+    for name, text in files.items():
+        remote.store.put(f"{remote.prefix}/{name}", text.encode())
+    here = f"s3://{BUCKET}/{remote.prefix}"
+    remote.engine = "dask"
+    remote.build(TRANSACTIONS=f"{here}/orders.csv", INPUT_MAPPING=f"{here}/input.yml")
+    assert remote.export_rows() == sample_rows
+
+
 def test_lookup_service_and_redis_answer_from_the_store(remote, valkey):
     remote.build()
     looked_up = remote.run("recommend", "5010", "--json")
