@@ -55,7 +55,8 @@ def connected(scheduler: str | None, workers: int = 1) -> Iterator[Any]:
     try:
         asyncio.run(check_connection(scheduler))
         # A lost scheduler is reported in one line, without the client's call stack.
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+        for logger in ("distributed.client", "distributed.batched"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         client = distributed.Client(scheduler, timeout=SCHEDULER_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise CannotRun(f"no Dask scheduler answers at {scheduler}: {describe(error)}") from error
