@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 import distributed
 import pytest
 
+from bought_together.export.read import FIELDS
 from tests.support.airflow import Airflow, Run, install
 from tests.support.cluster import dask, scheduler
 from tests.support.object_store import BUCKET, ObjectStore
@@ -112,8 +113,16 @@ def plain_build(shop: Shop) -> Answers:
     assert built.returncode == 0, built.stderr
     named = shop.query("select product_id, product_name from stg_products")
     names = dict(named)
+    rows = shop.query(
+        "select made.product_id, made.recommendation_rank, made.recommended_product_id,"
+        " made.recommended_product_name, made.recommended_category_code, made.copurchase_count,"
+        " made.recommendation_source, measured.confidence, measured.lift, measured.evidence"
+        " from product_recommendations as made"
+        " inner join recommendation_evidence as measured using (product_id, recommendation_rank)"
+        " order by product_id, recommendation_rank"
+    )
     answers: Answers = {}
-    for product_id, rank, *recommended in shop.recommendations():
+    for product_id, rank, *recommended in rows:
         answer = answers.setdefault(
             product_id,
             {
@@ -122,7 +131,7 @@ def plain_build(shop: Shop) -> Answers:
                 "recommendations": [],
             },
         )
-        fields = ("product_id", "product_name", "category_code", "copurchase_count")
+        fields = list(FIELDS)[1:]
         answer["recommendations"].append(
             {"rank": rank, **dict(zip(fields, recommended, strict=True))}
         )
