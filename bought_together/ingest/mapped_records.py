@@ -12,6 +12,7 @@ from bought_together.ingest.record_rules import (
     RecordRejected,
     clean_id,
     read_date,
+    read_product_id,
     read_quantity,
     read_store_id,
 )
@@ -85,15 +86,7 @@ def read_mapped_line(item: Any, mapping: OrderMapping) -> tuple[str, float | Non
     product = dig(item, str(mapping.product_id))
     if product is MISSING:
         raise LineRejected("line: no item")
-    if product is None:
-        raise LineRejected("line: item is null")
-    if not isinstance(product, str) or isinstance(product, Constant):
-        raise LineRejected("line: item is neither text nor a number")
-    try:
-        product_id = clean_id(str(product))
-    except ValueError as error:
-        raise LineRejected(f"line: item {error}") from None
-    return product_id, read_quantity(as_number(value_at(item, mapping.quantity)))
+    return read_product_id(product), read_quantity(as_number(value_at(item, mapping.quantity)))
 
 
 def as_number(value: Any) -> Any:

@@ -171,16 +171,19 @@ def read_line(line: Any) -> tuple[str, float | None]:
         raise LineRejected("line: not an object")
     if "item" not in line:
         raise LineRejected("line: no item")
-    item = line["item"]
+    return read_product_id(line["item"]), read_quantity(line.get("quantity"))
+
+
+def read_product_id(item: Any) -> str:
+    """Return the product id of a line as text; raises LineRejected."""
     if item is None:
         raise LineRejected("line: item is null")
     if not isinstance(item, str) or isinstance(item, Constant):
         raise LineRejected("line: item is neither text nor a number")
     try:
-        product_id = clean_id(str(item))
+        return clean_id(str(item))
     except ValueError as error:
         raise LineRejected(f"line: item {error}") from None
-    return product_id, read_quantity(line.get("quantity"))
 
 
 def read_quantity(quantity: Any) -> float | None:

@@ -36,7 +36,7 @@ import pyarrow.compute as pc
 
 from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.dbt_build import check_seeds
-from bought_together.errors import CannotRun
+from bought_together.errors import CannotRun, describe
 from bought_together.pairs.baskets import (
     BASKET_SIZES,
     OVERSIZED_BASKETS,
@@ -283,15 +283,17 @@ def sorted_pairs(plan: CountPlan, work: str) -> list[str]:
     if plan.are_sorted:
         return [f"{folder}/{name}" for name in sorted(file_sizes(folder))]
     target = f"{work}/state-pairs.parquet"
-    with (
-        TemporaryDirectory() as spilled,
-        duckdb.connect(
-            config={**duckdb_limits(os.environ), "temp_directory": spilled}
-        ) as connection,
-    ):
-        sign_in_for(connection, work)
-        pairs = connection.read_parquet(f"{parquet_glob(folder)}/*.parquet")
-        pairs.order("left_product_number, right_product_number").write_parquet(target)
+    limits = duckdb_limits(os.environ)
+    try:
+        with (
+            TemporaryDirectory() as spilled,
+            duckdb.connect(config={**limits, "temp_directory": spilled}) as connection,
+        ):
+            sign_in_for(connection, work)
+            pairs = connection.read_parquet(f"{parquet_glob(folder)}/*.parquet")
+            pairs.order("left_product_number, right_product_number").write_parquet(target)
+    except duckdb.Error as error:
+        raise CannotRun(f"cannot sort the pairs in {folder}: {describe(error)}") from error
     return [target]
 
 
