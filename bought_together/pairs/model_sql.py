@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,6 @@ def compile_model(
     the project that need none of these.
     """
     query = ModelQuery(model)
-    macros = project_macros(project)
 
     def ref(*names: str) -> str:
         name = names[-1]
@@ -54,8 +54,8 @@ def compile_model(
             if seed := next((project / "seeds").rglob(f"{name}.csv"), None):
                 query.seeds[name] = read_seed(seed)
             elif path := next((project / "models").rglob(f"{name}.sql"), None):
-                known = macros | {"ref": ref, "source": source, "var": variables.__getitem__}
-                query.views[name] = render_model(path, known)
+                known = {"ref": ref, "source": source, "var": variables.__getitem__}
+                query.views[name] = render_model(path, macros_named_in(path, project) | known)
             else:
                 raise CannotRun(f"{project} has no model or seed {name}")
         return quoted(name)
@@ -93,13 +93,14 @@ def template(text: str) -> jinja2.Template:
     return environment.from_string(text)
 
 
-def project_macros(project: Path) -> dict[str, Any]:
-    """Return the macros of a dbt project by name."""
+def macros_named_in(model: Path, project: Path) -> dict[str, Any]:
+    """Return the macros of a dbt project whose names stand in a model's file, by name."""
+    text = model.read_text()
     return {
-        name: macro
-        for path in (project / "macros").glob("*.sql")
-        for name, macro in vars(template(path.read_text()).module).items()
-        if callable(macro)
+        name: getattr(template(source).module, name)
+        for source in (path.read_text() for path in (project / "macros").glob("*.sql"))
+        for name in re.findall(r"{%-? macro (\w+)", source)
+        if name in text
     }
 
 
