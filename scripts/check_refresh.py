@@ -37,19 +37,27 @@ def build(**settings: str) -> None:
 
 def compare(connection: "duckdb.DuckDBPyConnection", continued: str, scratch: str) -> int:
     """Print how many rows of each table differ between two warehouses, and return their sum."""
-    from bought_together.storage.duckdb_s3 import literal
-
+    names = [attach(connection, path) for path in (continued, scratch)]
     total = 0
-    for name, path in (("continued", continued), ("scratch", scratch)):
-        connection.execute(f"attach {literal(path)} as {name} (read_only)")
     for table, columns in TABLES.items():
-        one, other = (f"select {columns} from {name}.{table}" for name in ("continued", "scratch"))
+        one, other = (f"select {columns} from {name}.{table}" for name in names)
         missing, extra = f"({one} except all {other})", f"({other} except all {one})"
         rows = connection.sql(one).count("*").fetchall()[0][0]
         differ = connection.sql(f"{missing} union all {extra}").count("*").fetchall()[0][0]
         click.echo(f"{table:24} {rows:>12,} rows, {differ:,} differ")
         total += differ
     return total
+
+
+def attach(connection: "duckdb.DuckDBPyConnection", path: str) -> str:
+    """Attach a warehouse under its own name, which its views use, and return it, quoted."""
+    from bought_together.pairs.model_sql import quoted
+    from bought_together.storage.duckdb_s3 import literal
+
+    connection.execute(f"attach {literal(path)} (read_only)")
+    newest = "select database_name from duckdb_databases() order by database_oid desc limit 1"
+    [[name]] = connection.execute(newest).fetchall()
+    return quoted(name)
 
 
 @program
@@ -62,7 +70,7 @@ def main() -> None:
     import duckdb
 
     with TemporaryDirectory() as folder, duckdb.connect() as connection:
-        scratch = f"{folder}/scratch.duckdb"
+        scratch = f"{folder}/built_from_scratch.duckdb"
         build(FULL_REFRESH="")
         build(LAKE_PATH=f"{folder}/lake", DUCKDB_PATH=scratch)
         continued = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"

@@ -475,6 +475,21 @@ def test_the_program_says_what_it_took_over(shop: Shop, tmp_path: Path):
     assert told(other)[0] == "refresh    1 file unchanged (1 flattened again), 0 new, 0 gone"
 
 
+def test_check_refresh_compares_the_tables_of_two_builds(shop: Shop) -> None:
+    shop.write([["a", "b"], ["a", "b", "c"]], "abc")
+    checked = shop.run("check_refresh")
+    assert checked.returncode == 0, checked.stderr
+    assert [line.split() for line in checked.stdout.splitlines()] == [
+        [table, rows, "rows,", "0", "differ"]
+        for table, rows in (
+            ("product_recommendations", "6"),
+            ("products", "3"),
+            ("product_pairs", "6"),
+            ("oversized_baskets", "0"),
+        )
+    ]
+
+
 def test_a_refused_run_changes_nothing_and_its_rejects_stay(world):
     """Those of the files that it took over, too; nothing else stays of it."""
     before = world.manifest()
