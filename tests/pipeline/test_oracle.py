@@ -37,7 +37,7 @@ def assert_same(shop: Shop, expected: set[tuple[object, ...]]) -> None:
 
 def test_sample(shop: Shop) -> None:
     transactions, products = ROOT / "data/transactions.txt", ROOT / "data/products.txt"
-    shop.build(TRANSACTIONS=transactions, PRODUCTS=products, unit_tests=True)
+    shop.build(TRANSACTIONS=transactions, PRODUCTS=products)
     assert_same(shop, recommend(read_baskets(transactions), read_catalogue(products)))
 
 
