@@ -21,11 +21,13 @@ REQUIREMENTS := requirements requirements-service requirements-report requiremen
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # The package itself, editable, with the pinned dependencies.
 INSTALL_PROJECT := $(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+# A file stays with one worker, whose builds its tests share; the files as pyproject.toml orders them.
+TESTS := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help build inspect evaluate report lookup publish rollback prune check-refresh serve demo
 .PHONY: bench bench-refresh bench-service pictures requirements
-.PHONY: test test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
+.PHONY: test coverage test-browser test-infrastructure test-airflow test-production image-check lint lint-deploy audit
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +45,10 @@ report: $(BIN)/.installed-report ## after make build: write a report beside the 
 	@$(BIN)/python scripts/report.py
 
 test: $(BIN)/.installed-dev ## test programs, models and service
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov
+	@$(TESTS)
+
+coverage: $(BIN)/.installed-dev ## make test, and hold how much of the code the tests run
+	@$(TESTS) --cov
 
 test-browser: $(BIN)/.installed-dev ## test the storefront in Chromium (Debian's package chromium)
 	@$(BIN)/python -m pytest tests/browser

@@ -249,7 +249,7 @@ def test_only_a_whole_build_publishes(built):
             "this build left out assert_data_not_older, assert_steering_is_possible,"
             " blocked_recommendations, excluded_products"
         ),
-        "build --sample '1 day' --exclude-resource-type unit_test": trial,
+        "build --sample '1 day'": trial,
         "build --empty": trial,
     }
     run_each = """if True:

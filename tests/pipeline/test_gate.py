@@ -1,6 +1,8 @@
 """Data that would replace a good table by a wrong one are refused, and the old table stands."""
 
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,15 +24,22 @@ def records(baskets: Iterable[Iterable[str]], date: str | None = NEWEST) -> list
     ]
 
 
-@pytest.fixture
-def published(shop: Shop) -> Shop:
-    """A shop whose build is published."""
+@pytest.fixture(scope="module")
+def first_build(tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path) -> Shop:
+    shop = Shop(tmp_path_factory.mktemp("shop"), dbt_folder)
     shop.write(BASKETS, LISTED)
     shop.write_records(records(BASKETS))
     built = shop.run("build")
     assert built.returncode == 0, built.stdout + built.stderr
     assert "baskets    4, newest date 2024-03-02 10:00:00\n" in built.stdout
     assert "unlisted   0.0% of purchases" in built.stdout
+    return shop
+
+
+@pytest.fixture
+def published(first_build: Shop, shop: Shop) -> Shop:
+    """A shop of the test's own whose build is published."""
+    shutil.copytree(first_build.folder, shop.folder, dirs_exist_ok=True)
     return shop
 
 

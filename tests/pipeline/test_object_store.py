@@ -89,8 +89,12 @@ class RemoteShop(Shop):
 
 @pytest.fixture
 def remote(server: ObjectStore, tmp_path: Path, dbt_folder: Path) -> RemoteShop:
-    shop = RemoteShop(tmp_path, dbt_folder)
-    shop.store = server
+    return with_sample(server, tmp_path, dbt_folder)
+
+
+def with_sample(store: ObjectStore, folder: Path, dbt_folder: Path) -> RemoteShop:
+    shop = RemoteShop(folder, dbt_folder)
+    shop.store = store
     shop.put_sample()
     return shop
 
@@ -243,21 +247,31 @@ WRONG = {
 
 @pytest.mark.parametrize("settings, told", WRONG.values(), ids=WRONG)
 def test_whatever_is_wrong_with_the_store_is_one_line(remote, settings, told):
-    finished = remote.run("build", **settings)
+    finished = remote.run("flatten", **settings)
     assert_one_line(finished, 2, told)
     assert "shop'secret" not in finished.stderr
     assert remote.store.names(remote.lake_name) == []
 
 
 def test_a_missing_bucket_is_not_made(remote):
-    remote.run("build", LAKE_PATH="s3://mistyped/lake")
+    finished = remote.run("build", LAKE_PATH="s3://mistyped/lake")
+    assert_one_line(finished, 2, "bucket does not exist")
     assert [found["Name"] for found in remote.store.client().list_buckets()["Buckets"]] == [BUCKET]
 
 
+@pytest.fixture(scope="module")
+def flattened(
+    server: ObjectStore, tmp_path_factory: pytest.TempPathFactory, dbt_folder: Path
+) -> RemoteShop:
+    """A shop in the store that has been flattened, to look at."""
+    shop = with_sample(server, tmp_path_factory.mktemp("flattened"), dbt_folder)
+    assert shop.run("flatten").returncode == 0
+    return shop
+
+
 @pytest.mark.parametrize("wrong", ["secret", "none", "endpoint", "server"])
-def test_dbt_by_hand_says_what_is_wrong_without_a_call_stack(remote, wrong):
-    assert remote.run("flatten").returncode == 0
-    finished = remote.dbt("--no-use-colors", "build", **WRONG[wrong][0])
+def test_dbt_by_hand_says_what_is_wrong_without_a_call_stack(flattened, wrong):
+    finished = flattened.dbt("--no-use-colors", "build", **WRONG[wrong][0])
     assert finished.returncode != 0
     assert "Traceback" not in finished.stdout + finished.stderr
     told = {"secret": "Forbidden", "server": "Could not connect"}
@@ -285,12 +299,11 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     store.stop()
 
 
-@pytest.fixture
-def built(mortal: ObjectStore, tmp_path: Path) -> RemoteShop:
-    """A shop in that store that has published once."""
-    shop = RemoteShop(tmp_path, tmp_path / "dbt")
-    shop.store = mortal
-    shop.put_sample()
+@pytest.fixture(scope="module")
+def built(mortal: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> RemoteShop:
+    """A shop in that store that has published; each test leaves it with a build of its own."""
+    folder = tmp_path_factory.mktemp("built")
+    shop = with_sample(mortal, folder, folder / "dbt")
     first = shop.run("build")
     assert first.returncode == 0, first.stderr
     return shop
@@ -353,7 +366,7 @@ def test_a_store_that_stops_while_dbt_builds_changes_nothing(built):
     assert rerun.returncode == 0, rerun.stderr
 
 
-def test_a_reader_sees_a_whole_table_while_builds_replace_it(remote):
+def test_a_reader_sees_a_whole_table_while_a_build_replaces_it(remote):
     assert remote.run("build").returncode == 0
     done = threading.Event()
 
@@ -366,9 +379,8 @@ def test_a_reader_sees_a_whole_table_while_builds_replace_it(remote):
     with ThreadPoolExecutor(1) as watching:
         seen = watching.submit(watch)
         try:
-            for _ in range(2):
-                built = remote.dbt("--quiet", "build")
-                assert built.returncode == 0, built.stdout
+            built = remote.dbt("--quiet", "build")
+            assert built.returncode == 0, built.stdout
         finally:
             done.set()
     assert set(seen.result()) == {len(remote.export_rows())}

@@ -10,7 +10,7 @@ import pytest
 from dbt.cli.main import dbtRunner
 
 from tests.support import ROOT
-from tests.support.oracle import count, read_baskets, read_catalogue, recommend
+from tests.support.oracle import Row, count, read_baskets, read_catalogue, recommend
 from tests.support.real_data import real
 from tests.support.shop import Shop
 from tests.support.worlds import Lines, small_world
@@ -37,7 +37,7 @@ def assert_same(shop: Shop, expected: set[tuple[object, ...]]) -> None:
 
 def test_sample(shop: Shop) -> None:
     transactions, products = ROOT / "data/transactions.txt", ROOT / "data/products.txt"
-    shop.build(TRANSACTIONS=transactions, PRODUCTS=products, unit_tests=True)
+    shop.build(TRANSACTIONS=transactions, PRODUCTS=products)
     assert_same(shop, recommend(read_baskets(transactions), read_catalogue(products)))
 
 
@@ -50,10 +50,19 @@ def test_groceries(shop: Shop) -> None:
     assert top == ("211", 1, "124", "other vegetables", "12", 736)
 
 
-def test_online_retail_however_it_is_read(shop: Shop, tmp_path: Path) -> None:
-    """Threads, block sizes, split files and a memory limit change nothing."""
+@pytest.fixture(scope="module")
+def online_retail() -> tuple[Path, Path, set[Row]]:
+    """The files, and the rows that every engine must find in them."""
     transactions = real("online_retail", "transactions.txt.gz")
     products = real("online_retail", "products.txt")
+    return transactions, products, recommend(read_baskets(transactions), read_catalogue(products))
+
+
+def test_online_retail_however_it_is_read(
+    shop: Shop, online_retail: tuple[Path, Path, set[Row]], tmp_path: Path
+) -> None:
+    """Threads, block sizes, split files and a memory limit change nothing."""
+    transactions, products, expected = online_retail
     joined, split = tmp_path / "joined.txt", tmp_path / "split"
     split.mkdir()
     lines = read_lines(transactions)
@@ -61,11 +70,10 @@ def test_online_retail_however_it_is_read(shop: Shop, tmp_path: Path) -> None:
     for part in range(10):
         # The numbers of the files turn the order of records around.
         (split / f"{9 - part}.txt").write_bytes(b"".join(lines[part::10]))
-    expected = recommend(read_baskets(transactions), read_catalogue(products))
     for settings in (
         {"TRANSACTIONS": transactions, "DUCKDB_THREADS": 2},
         {"TRANSACTIONS": joined, "block_size": 64 << 20, "DUCKDB_THREADS": 1},
-        {"TRANSACTIONS": split / "*.txt", "block_size": 64 << 10, "DUCKDB_MEMORY_LIMIT": "1GB"},
+        {"TRANSACTIONS": split / "*.txt", "block_size": 256 << 10, "DUCKDB_MEMORY_LIMIT": "1GB"},
     ):
         shop.build(PRODUCTS=products, **settings)
         assert_same(shop, expected)

@@ -35,12 +35,13 @@ def unit_tests_run(shop: Shop) -> list[str]:
 
 
 def test_unit_tests_are_for_dbt_build_and_not_for_make_build(own_shop: Shop) -> None:
-    built = own_shop.run("build")
+    no_choice = {"DBT_EXCLUDE_RESOURCE_TYPES": ""}
+    built = own_shop.run("build", **no_choice)
     assert built.returncode == 0, built.stdout
     assert unit_tests_run(own_shop) == []
     assert own_shop.recommendations()
     own_shop.export.unlink()
-    built = own_shop.dbt("--quiet", "build")
+    built = own_shop.dbt("--quiet", "build", **no_choice)
     assert built.returncode == 0, built.stdout
     assert unit_tests_run(own_shop) == ["pass"] * UNIT_TESTS
     assert own_shop.recommendations()

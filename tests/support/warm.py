@@ -1,8 +1,9 @@
 """Programs that use dbt, forked from a process that has imported dbt once.
 
 Each is a process of its own, with its arguments, environment, folder and output, and imports what
-is ours by itself; it saves the CPU seconds that importing dbt takes. DuckDB is imported after the
-fork: it starts a thread, which a fork leaves behind.
+is ours by itself; it saves the CPU seconds that dbt takes to import, to describe its settings and
+to compile its macros. DuckDB is imported after the fork: it starts a thread, which a fork leaves
+behind.
 
 It also begins with what dbt parsed first for the same engine, and parses only what differs in its
 project (dbt's partial parsing). `--no-partial-parse` parses everything.
@@ -23,6 +24,19 @@ from pathlib import Path
 from threading import Lock
 
 LOCK = Lock()
+# What a build imports late.
+LATE = (
+    *("dbt.compilation", "dbt.task.build", "dbt_common.clients.agate_helper"),
+    *("daff", "numpy", "pyarrow.parquet", "sqlparse"),
+)
+# What dbt describes as a JSON schema, which is kept, to check a project and the result of a test.
+DESCRIBED = {
+    "dbt.artifacts.resources.v1.config": ("Hook",),
+    "dbt.contracts.project": ("Configuration", "PackageConfig", "ProfileConfig", "Project"),
+    "dbt.contracts.selection": ("SelectorFile",),
+    "dbt.task.test": ("TestResultData",),
+    "dbt_common.contracts.constraints": ("ColumnLevelConstraint", "ModelLevelConstraint"),
+}
 
 
 def run(
@@ -65,7 +79,11 @@ def serve(kept: Path) -> None:
 
     `kept` is an empty folder, for what dbt parses.
     """
-    importlib.import_module("dbt.cli.main")
+    for name in ("dbt.cli.main", *LATE):
+        importlib.import_module(name)
+    for name, described in DESCRIBED.items():
+        for kind in described:
+            getattr(importlib.import_module(name), kind).json_schema()
     gc.freeze()  # so that collecting garbage does not copy what the programs share
     for line in sys.stdin:
         order = json.loads(line)
@@ -81,7 +99,17 @@ def serve(kept: Path) -> None:
         _, status = os.waitpid(program, 0)
         if not first.exists() and own.exists():
             shutil.copy(own, first)
+            compile_macros(first)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def compile_macros(parsed: Path) -> None:
+    """Compile the macros of a parsed project; dbt keeps a macro's template by its text."""
+    manifest = importlib.import_module("dbt.contracts.graph.manifest").Manifest
+    templates = importlib.import_module("dbt_common.clients.jinja").template_cache
+    for macro in manifest.from_msgpack(parsed.read_bytes()).macros.values():
+        templates.get_node_template(macro)
+    gc.freeze()
 
 
 def become(order: dict[str, object]) -> None:
