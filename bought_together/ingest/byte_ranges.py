@@ -9,10 +9,9 @@ from functools import partial
 from itertools import chain
 from typing import IO, Any, NamedTuple
 
-from fsspec.compression import compr
-
 from bought_together.errors import CannotRun
 from bought_together.ingest import record_rules
+from bought_together.ingest.compression import open_unpacked
 from bought_together.ingest.inputs import BOM, InputFile
 from bought_together.ingest.patterns import unreadable
 from bought_together.ingest.record_rules import STRUCTURE, cut_off
@@ -22,8 +21,8 @@ from bought_together.storage.filesystem import locate, storage_errors
 CHARACTERS_READ = 1 << 20
 # Bytes in which the end of nearly every line is.
 FIRST_READ = 1 << 16
-# A .gz file of text unpacks to about this many times its size.
-GZIP_RATIO = 8
+# A compressed file of text unpacks to about this many times its size.
+PACKING_RATIO = 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def plan_tasks(ranges: list[ByteRange], block_size: int) -> list[list[ByteRange]
     tasks: list[list[ByteRange]] = []
     room = 0
     for part in ranges:
-        size = text_size(part.stop - part.start, part.file.is_gzip)
+        size = text_size(part.stop - part.start, part.file.compression)
         if part.is_whole_file and size <= room:
             tasks[-1].append(part)
             room -= size
@@ -79,9 +78,9 @@ def plan_tasks(ranges: list[ByteRange], block_size: int) -> list[list[ByteRange]
     return tasks
 
 
-def text_size(size: int, is_gzip: bool) -> int:
+def text_size(size: int, compression: str | None) -> int:
     """Return about how many bytes of text so many bytes of a file hold."""
-    return size * (GZIP_RATIO if is_gzip else 1)
+    return size * (PACKING_RATIO if compression else 1)
 
 
 def read_together(ranges: list[ByteRange]) -> list[bytes | None]:
@@ -138,9 +137,7 @@ def open_stream(input_file: InputFile, content: bytes | None = None) -> IO[bytes
 
     It is unpacked, recoded from UTF-16, and buffered: s3fs is slow line by line.
     """
-    file: Any = open_bytes(input_file, content)
-    if input_file.is_gzip:
-        file = compr["gzip"](file, mode="rb")
+    file = open_unpacked(open_bytes(input_file, content), input_file.compression)
     if input_file.is_utf16:
         file = Recoded(file)
     return io.BufferedReader(file, CHARACTERS_READ)

@@ -18,6 +18,7 @@ import yaml
 from bought_together.errors import CannotRun
 from bought_together.ingest.blocks import flatten_records, numbered_lines
 from bought_together.ingest.byte_ranges import ByteRange, array_elements
+from bought_together.ingest.compression import GZIP, ZSTD
 from bought_together.ingest.csv_rows import DELIMITERS, first_bytes, flatten_csv
 from bought_together.ingest.inputs import BOM, HEAD, InputFile, inspect_files
 from bought_together.ingest.line_items import Flattened
@@ -60,6 +61,7 @@ ROLES = {
         " productcategory"
     ),
 }
+PACKED = {None: "", GZIP: "gzipped ", ZSTD: "Zstandard-compressed "}
 ENDS_IN_ZERO = "numbers that all end in .0"
 CANCELLED = ("cancelledat", "canceledat")
 STATES = ("status", "orderstatus", "state", "financialstatus")
@@ -146,7 +148,7 @@ def look_into(input_file: InputFile) -> Sample:
     head = first_bytes(input_file).removeprefix(BOM)
     if len(head) >= HEAD - len(BOM):
         head = head[: head.rfind(b"\n") + 1] or head
-    packed = "gzipped " if input_file.is_gzip else ""
+    packed = PACKED[input_file.compression]
     if input_file.kind == "json":
         return look_into_json(input_file, head, packed)
     return look_into_csv(input_file, head, packed)
@@ -232,7 +234,7 @@ def texts_of(input_file: InputFile, head: bytes) -> Iterator[tuple[int | None, i
     if not input_file.is_array:
         yield from numbered_lines(head, 0, 0)
         return
-    plain = replace(input_file, is_gzip=False, is_utf16=False)
+    plain = replace(input_file, compression=None, is_utf16=False)
     try:
         for number, text in array_elements(plain, head):
             yield None, number, text
@@ -424,7 +426,7 @@ def flatten_sample(sample: Sample, mapping: OrderMapping) -> Flattened:
         found.add(next(parts, Flattened()))
     elif sample.file.kind == "csv":
         size = len(sample.head)
-        plain = replace(sample.file, is_gzip=False, is_utf16=False, size=size)
+        plain = replace(sample.file, compression=None, is_utf16=False, size=size)
         try:
             for part in flatten_csv(ByteRange(plain, 0, size), HEAD, sample.head, mapping):
                 found.add(part)

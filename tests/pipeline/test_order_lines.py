@@ -31,6 +31,7 @@ from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.line_items import ORDER_LINES
 from bought_together.ingest.mapping import parse_mapping
 from bought_together.ingest.run import flatten
+from tests.support.compression import zstd
 from tests.support.oracle import recommend
 from tests.support.real_data import real
 from tests.support.shop import Shop
@@ -127,6 +128,8 @@ SAME = {
     "utf-8 with a mark": b"\xef\xbb\xbf" + as_csv(CLEAN),
     "utf-16": as_csv(CLEAN).decode().encode("utf-16"),
     "gzip": gzip.compress(as_csv(CLEAN)),
+    "zstd": zstd(as_csv(CLEAN)),
+    "zstd of utf-16": zstd(as_csv(CLEAN).decode().encode("utf-16")),
     "spaces around ids": as_csv([[f" {row[0]} ", f" {row[1]}", *row[2:]] for row in CLEAN]),
     "columns in another order": b"\n".join(
         b",".join(reversed(line.split(b","))) for line in as_csv(CLEAN).splitlines()
@@ -210,6 +213,7 @@ UNREADABLE = {
     ),
     "open quote": (as_csv(CLEAN) + b'3,"c,1,,,\n4,d,1,,,\n', "line 5 has a quote that is never"),
     "truncated gzip": (gzip.compress(as_csv(CLEAN * 999))[:-30], "cannot read"),
+    "truncated zstd": (zstd(as_csv(CLEAN * 999))[:-3], "cannot read"),
     "truncated parquet": (as_parquet(CLEAN)[:-9], "cannot read"),
     "empty": (b"", "contain no records"),
     "header alone": (as_csv([]), "contain no records"),
@@ -274,7 +278,7 @@ def test_both_readers_of_csv_give_the_same_rows(table: bytes, block_size: int) -
     content = b"order,sku,units,at,shop,state\n" + table
     mapping = parse_mapping(MAPPING, "input.yml").transactions
     assert mapping
-    stream = InputFile(3, "x", len(content), False, False, kind="csv", has_long_rows=True)
+    stream = InputFile(3, "x", len(content), None, False, kind="csv", has_long_rows=True)
 
     def read(ranges: list[ByteRange], size: int) -> Any:
         parts = [one for part in ranges for one in flatten_csv(part, size, content, mapping)]
@@ -297,6 +301,16 @@ def test_both_readers_of_csv_give_the_same_rows(table: bytes, block_size: int) -
     with suppress(csv_rows.LongRows):
         ranges = plan_byte_ranges([replace(stream, has_long_rows=False)], block_size)
         assert outcome(ranges, block_size) == expected
+
+
+@pytest.mark.parametrize("name", ["orders.csv", "orders.CSV.zst", "orders.tsv.gz"])
+def test_a_name_says_what_the_first_bytes_do_not(shop: Shop, name: str) -> None:
+    content = as_csv(CLEAN).replace(b"order", b"[order]", 1)
+    pack = {".zst": zstd, ".gz": gzip.compress}.get(Path(name).suffix, bytes)
+    flatten_files(
+        shop, {name: pack(content)}, MAPPING.replace("order_id: order", "order_id: '[order]'")
+    )
+    assert lines(shop) == KEPT
 
 
 def test_an_encoding_is_named_in_the_mapping(shop: Shop) -> None:
