@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from bought_together.ingest.line_items import ORDER_LINES, Flattened, order_ids
 from bought_together.ingest.mapped_dates import parse_mapped_dates
-from bought_together.ingest.mapped_records import NUMBER, SEPARATOR
+from bought_together.ingest.mapped_records import NUMBER, SEPARATOR, with_point
 from bought_together.ingest.mapping import Condition, FieldName, OrderMapping
 from bought_together.ingest.record_rules import PLAIN_ID, clean_id
 from bought_together.ingest.reject_rows import reject
@@ -258,7 +258,7 @@ def read_quantities(
         rejections.add("line: quantity is not finite", ~finite.to_numpy(False))
         return units
     text, _ = texts[mapping.quantity]
-    distinct = [read_number(value) for value in text.dictionary.to_pylist()]
+    distinct = [read_number(value, mapping.decimal) for value in text.dictionary.to_pylist()]
     for reason in ("line: quantity is not a number", "line: quantity is not finite"):
         bad = np.array([value == reason for value in distinct], bool)
         rejections.add(reason, of_rows(bad, text.indices))
@@ -268,10 +268,14 @@ def read_quantities(
     ).dictionary_decode()
 
 
-def read_number(text: str | None) -> float | str | None:
-    """Return a number, or the reason why the text is none; null and blank are null."""
+def read_number(text: str | None, decimal: str = ".") -> float | str | None:
+    """Return a number, or the reason why the text is none; null and blank are null.
+
+    With a comma as the decimal mark, a point has no meaning.
+    """
     if text is None or not text.strip():
         return None
+    text = with_point(text, decimal)
     if not NUMBER.fullmatch(text.strip()):
         not_finite = text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
         return f"line: quantity is not {'finite' if not_finite else 'a number'}"

@@ -17,10 +17,11 @@ import yaml
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.blocks import flatten_records, numbered_lines
-from bought_together.ingest.byte_ranges import ByteRange, array_elements
+from bought_together.ingest.byte_ranges import ByteRange
 from bought_together.ingest.compression import GZIP, ZSTD
 from bought_together.ingest.csv_rows import DELIMITERS, first_bytes, flatten_csv
 from bought_together.ingest.inputs import BOM, HEAD, InputFile, inspect_files
+from bought_together.ingest.json_lists import array_elements
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapped_dates import ISO, parse_mapped_dates
 from bought_together.ingest.mapped_records import MISSING, SEPARATOR, dig

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from bought_together.ingest import blocks, byte_ranges
 from bought_together.ingest.blocks import NotClean, flatten_fast, flatten_lines
-from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges
+from bought_together.ingest.byte_ranges import plan_byte_ranges
 from bought_together.ingest.inputs import InputFile
+from bought_together.ingest.json_lists import array_elements
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.record_rules import CONTROL_CHARACTER
 from bought_together.ingest.run import Tally, count_lines_before, read_ranges

@@ -23,8 +23,9 @@ import pytest
 
 from bought_together.errors import CannotRun
 from bought_together.ingest import byte_ranges, inputs
-from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges, read_lines
+from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
 from bought_together.ingest.inputs import inspect_files
+from bought_together.ingest.json_lists import array_elements
 from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS
 from bought_together.ingest.patterns import find_files
 from bought_together.ingest.run import flatten
@@ -709,7 +710,7 @@ def test_an_element_is_whole_wherever_the_reading_stops(tmp_path, monkeypatch, e
 
 
 def test_an_array_of_many_elements_is_written_in_parts_and_loses_none(shop, monkeypatch):
-    monkeypatch.setattr("bought_together.ingest.run.ARRAY_ELEMENTS_A_PART", 3)
+    monkeypatch.setattr("bought_together.ingest.json_lists.ARRAY_ELEMENTS_A_PART", 3)
     shop.transactions.write_bytes(ARRAY[:-1] + b", null, null" + b"]")
     counts = flatten_shop(shop)
     assert (counts["records_read"], counts["records_rejected"]) == (10, 2)
