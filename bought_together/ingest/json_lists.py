@@ -186,11 +186,12 @@ def lists_in_document(characters: Characters) -> Iterator[tuple[str, int, re.Mat
         elif token == ",":
             is_name = True
         elif is_name and names:
-            names[-1] = name_of(token)
+            names[-1] = unescaped(token)
             is_name = False
 
 
-def name_of(token: str) -> str:
+def unescaped(token: str) -> str:
+    """Return the text of a string of JSON, or the token where it is none."""
     try:
         return json.loads(token)
     except ValueError:

@@ -21,7 +21,7 @@ from bought_together.ingest.byte_ranges import ByteRange
 from bought_together.ingest.compression import GZIP, ZSTD
 from bought_together.ingest.csv_rows import DELIMITERS, first_bytes, flatten_csv
 from bought_together.ingest.inputs import BOM, HEAD, InputFile, inspect_files
-from bought_together.ingest.json_lists import array_elements
+from bought_together.ingest.json_lists import Characters, array_elements, lists_in_document
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapped_dates import ISO, parse_mapped_dates
 from bought_together.ingest.mapped_records import MISSING, SEPARATOR, dig
@@ -87,7 +87,8 @@ DATE_FORMATS = (
 class Sample(NamedTuple):
     """What the beginning of a file holds: fields by name, with the values seen in each.
 
-    `items` is the path of the list of lines in JSON, whose fields are `item_fields`.
+    In JSON, `items` is the path of the list of lines, whose fields are `item_fields`, and `records`
+    that of the list of records in a document.
     """
 
     file: InputFile
@@ -97,6 +98,7 @@ class Sample(NamedTuple):
     items: str | None = None
     item_fields: dict[str, list[str]] | None = None
     options: dict[str, Any] | None = None
+    records: str | None = None
 
 
 def propose(paths: list[str]) -> str:
@@ -104,13 +106,13 @@ def propose(paths: list[str]) -> str:
     samples = [look_into(one) for one in inspect_files(paths)]
     comments = [line for sample in samples for line in describe_sample(sample)]
     content: dict[str, Any] = {}
-    orders = next((sample for sample in samples if has_orders(sample)), None)
+    orders = max(filter(has_orders, samples), key=likely_orders, default=None)
     if orders:
         content["transactions"] = guess_orders(orders)
     sold = product_ids_of(orders) if orders else set()
     others = [listing(sample, sold) for sample in samples if sample is not orders]
     listed = next(filter(None, others), {})
-    if not listed and orders and (found := listing(orders, sold)):
+    if not listed and orders and not orders.items and (found := listing(orders, sold)):
         listed = {**found, "repeats": True}  # the order lines name their products
     if listed:
         content["products"] = listed
@@ -132,6 +134,11 @@ def product_ids_of(orders: Sample) -> set[str]:
     """Return the product ids that are seen in a file of orders."""
     fields = {**orders.fields, **(orders.item_fields or {})}
     return set(fields[guess_orders(orders)["product_id"]])
+
+
+def likely_orders(sample: Sample) -> int:
+    """Return how much of what orders have, and product lists have not, a file has."""
+    return len({"items", "quantity", "date"} & guess_orders(sample).keys())
 
 
 def has_orders(sample: Sample) -> bool:
@@ -210,19 +217,37 @@ def look_into_parquet(input_file: InputFile) -> Sample:
 
 
 def look_into_json(input_file: InputFile, head: bytes, packed: str) -> Sample:
-    records = [record for record in sample_records(input_file, head) if isinstance(record, dict)]
+    """Return the sample of a JSON file; where its records are no orders, a list in them may be."""
+    plain = sample_of_records(input_file, head, packed, None)
+    if is_own_form(plain) or has_orders(plain) or input_file.is_array:
+        return plain
+    text = io.StringIO(head.decode("utf-8", "surrogateescape"))
+    lists = {path: None for path, _, _ in lists_in_document(Characters(text))}
+    inside = [sample_of_records(input_file, head, packed, path) for path in lists]
+    found = [sample for sample in inside if has_orders(sample)]
+    if not found and not listing(plain, set()):
+        found = [sample for sample in inside if listing(sample, set())]
+    return max(found, key=likely_orders, default=plain)
+
+
+def sample_of_records(input_file: InputFile, head: bytes, packed: str, where: str | None) -> Sample:
+    texts = sample_records(input_file, head, where)
+    records = [record for record in texts if isinstance(record, dict)]
     lists = [path for record in records for path in lists_in(record)]
     items = max(set(lists), key=lambda path: (lists.count(path), -len(path)), default=None)
     fields = values_by_path(records)
     form = "one JSON array" if input_file.is_array else "JSON lines"
+    if where:
+        form = f"JSON, with records in {where}"
     lines = [item for record in records for item in items_at(record, items)] if items else []
     facts = f"{packed}{form}" + (f", with lines in {items}" if items else "")
-    return Sample(input_file, head, facts, fields, items, values_by_path(lines) if items else None)
+    item_fields = values_by_path(lines) if items else None
+    return Sample(input_file, head, facts, fields, items, item_fields, records=where)
 
 
-def sample_records(input_file: InputFile, head: bytes) -> list[Any]:
+def sample_records(input_file: InputFile, head: bytes, where: str | None) -> list[Any]:
     records = []
-    for _, _, text in islice(texts_of(input_file, head), RECORDS_SEEN):
+    for _, _, text in islice(texts_of(input_file, head, where), RECORDS_SEEN):
         try:
             records.append(decode_record(text))
         except (RecordRejected, TooDeep):
@@ -230,16 +255,18 @@ def sample_records(input_file: InputFile, head: bytes) -> list[Any]:
     return records
 
 
-def texts_of(input_file: InputFile, head: bytes) -> Iterator[tuple[int | None, int, bytes]]:
-    """Yield the records of a head as `flatten_records` takes them."""
-    if not input_file.is_array:
+def texts_of(
+    input_file: InputFile, head: bytes, where: str | None
+) -> Iterator[tuple[int | None, int, bytes]]:
+    """Yield the records of a head as `flatten_records` takes them; `where` is their list's path."""
+    if not input_file.is_array and where is None:
         yield from numbered_lines(head, 0, 0)
         return
     plain = replace(input_file, compression=None, is_utf16=False)
     try:
-        for number, text in array_elements(plain, head):
+        for number, text in array_elements(plain, head, where):
             yield None, number, text
-    except CannotRun:  # the head ends in the middle of the array
+    except CannotRun:  # the head ends in the middle of the list
         return
 
 
@@ -305,6 +332,8 @@ def guess_orders(sample: Sample) -> dict[str, Any]:
     date = field_for("date", sample.fields)
     found: dict[str, Any] = {
         **(sample.options or {}),
+        "decimal": decimal_of(inner[quantity]) if quantity else None,
+        "records": sample.records,
         "order_id": order_id,
         "items": sample.items,
         "product_id": product_id,
@@ -320,11 +349,11 @@ def guess_orders(sample: Sample) -> dict[str, Any]:
 
 
 def listing(sample: Sample, sold: set[str]) -> dict[str, Any]:
-    """Return the mapping of a product list that a table's names suggest; empty without a name.
+    """Return the mapping of a product list that a file's names suggest; empty without a name.
 
     The product id is the column with most ids that were `sold`, if there is one.
     """
-    if sample.file.kind == "json":
+    if is_own_form(sample):
         return {}
     common = {field: len(sold.intersection(values)) for field, values in sample.fields.items()}
     product_id = max(common, key=common.__getitem__, default=None)
@@ -336,11 +365,22 @@ def listing(sample: Sample, sold: set[str]) -> dict[str, Any]:
     category = field_for("category", sample.fields, [product_id, name])
     found = {
         **(sample.options or {}),
+        "records": sample.records,
         "product_id": product_id,
         "name": name,
         "category": category,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def decimal_of(values: list[str]) -> str | None:
+    """Return a comma where it is the decimal mark of numbers, and no mark of thousands."""
+    filled = [value.strip() for value in values if value.strip()]
+    with_comma = [value for value in filled if "," in value]
+    if not with_comma or not all(re.fullmatch(r"[+-]?\d*(,\d+)?", value) for value in filled):
+        return None
+    thousands = all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in with_comma)
+    return None if thousands else ","
 
 
 def cancelled_by(fields: dict[str, list[str]]) -> dict[str, Any] | None:
@@ -386,6 +426,8 @@ def kind_of_values(values: list[str]) -> str:
         return "whole numbers" + (", of several lengths" if len(widths) > 1 else "")
     if all(re.fullmatch(r"-?\d*\.?\d+(?:[eE][+-]?\d+)?", value) for value in values):
         return "numbers"
+    if decimal_of(values):
+        return "numbers with a decimal comma"
     return "text"
 
 
@@ -434,5 +476,7 @@ def flatten_sample(sample: Sample, mapping: OrderMapping) -> Flattened:
         except CannotRun:  # the head ends inside quotes
             pass
     else:
-        found.add(flatten_records(list(texts_of(sample.file, sample.head)), 0, mapping))
+        found.add(
+            flatten_records(list(texts_of(sample.file, sample.head, sample.records)), 0, mapping)
+        )
     return found

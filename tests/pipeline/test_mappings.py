@@ -15,6 +15,7 @@ from bought_together.ingest.run import flatten
 from scripts import flatten as flatten_program
 from scripts import inspect_input
 from tests.support import ROOT
+from tests.support.compression import zstd
 from tests.support.shop import Shop
 
 WRONG = {
@@ -220,6 +221,95 @@ def test_the_same_is_proposed(tmp_path: Path, name: str) -> None:
     first = EXAMPLES[name][2][0]
     assert f"#   {first[0]}: " in text
     assert first[2][0][0] in text
+
+
+def shopify_answer(orders: int) -> str:
+    """Return orders as Shopify's API answers, in one document."""
+    lines = [{"id": 1, "sku": "011", "quantity": 2, "tax_lines": [{"title": "VAT"}]}]
+    record = {"created_at": "2026-01-05T10:00:00-05:00", "cancelled_at": None, "line_items": lines}
+    return json.dumps({"orders": [{"id": 450 + n, **record} for n in range(orders)]}, indent=2)
+
+
+SHOPIFY_API = {
+    "records": "orders",
+    "order_id": "id",
+    "items": "line_items",
+    "product_id": "sku",
+    "quantity": "quantity",
+    "date": "created_at",
+    "cancelled": {"field": "cancelled_at"},
+}
+PRODUCT_ANSWER = json.dumps(
+    {"products": [{"id": "011", "title": "Tea", "images": [{"id": 9, "src": "x"}]}], "count": 1}
+)
+WEIGHED = "Order;SKU;Qty\n1;011;0,250\n1;M-1;1\n"
+PROPOSED: dict[str, tuple[dict[str, bytes], Any, str]] = {
+    "one long document": (
+        {"orders.json": shopify_answer(500).encode()},
+        {"transactions": SHOPIFY_API},
+        "JSON, with records in orders, with lines in line_items",
+    ),
+    "a short document, and products in another": (
+        {"p.json": PRODUCT_ANSWER.encode(), "o.json.zst": zstd(shopify_answer(2).encode())},
+        {
+            "transactions": SHOPIFY_API,
+            "products": {"records": "products", "product_id": "id", "name": "title"},
+        },
+        "Zstandard-compressed JSON, with records in orders",
+    ),
+    "documents, a line each": (
+        {"orders.json": (json.dumps(json.loads(shopify_answer(1))) + "\n").encode() * 2},
+        {"transactions": SHOPIFY_API},
+        "records in orders",
+    ),
+    "products as lines": (
+        {
+            "o.csv": b"order,sku\n1,011\n",
+            "p.jsonl": b'{"code": "011", "name": "Tea", "category": "C"}\n',
+        },
+        {
+            "transactions": {"order_id": "order", "product_id": "sku"},
+            "products": {"product_id": "code", "name": "name", "category": "category"},
+        },
+        "p.jsonl: JSON lines",
+    ),
+    "a decimal comma": (
+        {"orders.csv": WEIGHED.encode()},
+        {
+            "transactions": {
+                "delimiter": ";",
+                "decimal": ",",
+                "order_id": "Order",
+                "product_id": "SKU",
+                "quantity": "Qty",
+            }
+        },
+        "1: 0.25 x 011, 1 x M-1",
+    ),
+    "thousands": (
+        {"orders.csv": WEIGHED.replace("0,250", "1,000").encode()},
+        {
+            "transactions": {
+                "delimiter": ";",
+                "order_id": "Order",
+                "product_id": "SKU",
+                "quantity": "Qty",
+            }
+        },
+        "1 set aside, the first because: line: quantity is not a number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "expected", "said"), PROPOSED.values(), ids=PROPOSED)
+def test_a_form_is_recognised(
+    tmp_path: Path, files: dict[str, bytes], expected: Any, said: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    text = propose([str(tmp_path / name) for name in files])
+    assert yaml.safe_load(text) == expected
+    assert said in text
 
 
 def test_the_proposal_is_what_the_program_prints(tmp_path: Path) -> None:
