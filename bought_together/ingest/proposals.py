@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from yaml.reader import Reader
 
 from bought_together.errors import CannotRun
 from bought_together.ingest.blocks import flatten_records, numbered_lines
@@ -26,7 +27,7 @@ from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapped_dates import ISO, parse_mapped_dates
 from bought_together.ingest.mapped_records import MISSING, SEPARATOR, dig
 from bought_together.ingest.mapping import OrderMapping, parse_mapping
-from bought_together.ingest.parquet_rows import flatten_parquet
+from bought_together.ingest.parquet_rows import flatten_parquet, parquet_errors, value_in
 from bought_together.ingest.patterns import unreadable
 from bought_together.ingest.record_rules import (
     CONTROL_CHARACTER,
@@ -34,9 +35,10 @@ from bought_together.ingest.record_rules import (
     TooDeep,
     decode_record,
 )
-from bought_together.storage.filesystem import locate, storage_errors
+from bought_together.storage.filesystem import locate
 
 RECORDS_SEEN = 200
+NON_PRINTABLE = Reader.NON_PRINTABLE
 BASKETS_SHOWN = 3
 EXAMPLES = 3
 # Letters and digits of names, most telling first; of the words of a role, an earlier one wins.
@@ -146,7 +148,9 @@ def has_orders(sample: Sample) -> bool:
 
 
 def as_comments(lines: Iterable[str]) -> str:
-    return "".join(f"# {CONTROL_CHARACTER.sub(' ', line)}".rstrip() + "\n" for line in lines)
+    """Return lines as comments of YAML, which knows most characters."""
+    known = (NON_PRINTABLE.sub(" ", CONTROL_CHARACTER.sub(" ", line)) for line in lines)
+    return "".join(f"# {line}".rstrip() + "\n" for line in known)
 
 
 def look_into(input_file: InputFile) -> Sample:
@@ -202,18 +206,22 @@ def look_into_parquet(input_file: InputFile) -> Sample:
         with fs.open(name, "rb") as source, pq.ParquetFile(source) as file:
             batch = next(file.iter_batches(RECORDS_SEEN), None)
             schema, count = file.schema_arrow, file.metadata.num_rows
-    except (*storage_errors(), pa.ArrowException) as error:
+    except parquet_errors() as error:
         raise unreadable(input_file.path, error) from error
     fields = {
         column.name: [
             "" if value is None else str(value)
-            for value in (batch.column(place).to_pylist() if batch else [])
+            for value in (map(value_in, each_alone(batch.column(place))) if batch else [])
         ]
         for place, column in enumerate(schema)
         if not pa.types.is_nested(column.type)
     }
     types = ", ".join(f"{column.name} {column.type}" for column in schema)
     return Sample(input_file, b"", f"Parquet, {count:,} rows: {types}", fields)
+
+
+def each_alone(column: pa.Array) -> Iterator[pa.Array]:
+    return (column.slice(row, 1) for row in range(len(column)))
 
 
 def look_into_json(input_file: InputFile, head: bytes, packed: str) -> Sample:

@@ -271,9 +271,7 @@ def flatten_files(
     """
     if not input_files:
         return {}, {}
-    if mapping and mapping.records:  # a list that is found only from the file's start
-        input_files = [replace(one, is_array=True) for one in input_files]
-    jobs = plan_tasks(plan_byte_ranges(input_files, block_size), block_size)
+    jobs = plan_tasks(plan_file_ranges(input_files, block_size, mapping), block_size)
     undigested = [
         one for one in input_files if one.digest is None and one.status and not one.status.has_etag
     ]
@@ -297,6 +295,15 @@ def flatten_files(
     }
     groups = groups_written(run, jobs, tallies, lines_before, reject_sizes)
     return groups, {one.number: found for one, found in zip(undigested, digests, strict=True)}
+
+
+def plan_file_ranges(
+    input_files: list[InputFile], block_size: int, mapping: OrderMapping | None
+) -> list[ByteRange]:
+    """Return the ranges of files; records in a list of a document are found only from its start."""
+    if mapping and mapping.records:
+        input_files = [replace(one, is_array=True) for one in input_files]
+    return plan_byte_ranges(input_files, block_size)
 
 
 def groups_written(

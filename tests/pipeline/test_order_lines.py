@@ -207,6 +207,7 @@ def test_a_bad_row_is_set_aside_with_its_place(
 
 UNREADABLE = {
     "missing column": (b"order,product\n1,2\n", "has no column sku; it has order, product"),
+    "a name of two lines": (b'"or\nder",sku\n1,2\n', "has no column order; it has or der, sku"),
     "no header": (b"1,2,3,4,5,6\n", "has no column order"),
     "two columns of a name": (
         as_csv(CLEAN).replace(b"shop", b"sku"),
