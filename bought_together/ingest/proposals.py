@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from yaml.reader import Reader
 
-from bought_together.errors import CannotRun
+from bought_together.errors import CannotRun, Refused
 from bought_together.ingest.blocks import flatten_records, numbered_lines
 from bought_together.ingest.byte_ranges import ByteRange
 from bought_together.ingest.compression import GZIP, ZSTD
@@ -26,9 +27,10 @@ from bought_together.ingest.json_lists import Characters, array_elements, lists_
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapped_dates import ISO, parse_mapped_dates
 from bought_together.ingest.mapped_records import MISSING, SEPARATOR, dig
-from bought_together.ingest.mapping import OrderMapping, parse_mapping
+from bought_together.ingest.mapping import OrderMapping, ProductMapping, parse_mapping
 from bought_together.ingest.parquet_rows import flatten_parquet, parquet_errors, value_in
 from bought_together.ingest.patterns import unreadable
+from bought_together.ingest.products import read_products
 from bought_together.ingest.record_rules import (
     CONTROL_CHARACTER,
     RecordRejected,
@@ -112,8 +114,8 @@ def propose(paths: list[str]) -> str:
     if orders:
         content["transactions"] = guess_orders(orders)
     sold = product_ids_of(orders) if orders else set()
-    others = [listing(sample, sold) for sample in samples if sample is not orders]
-    listed = next(filter(None, others), {})
+    lists = [(sample, listing(sample, sold)) for sample in samples if sample is not orders]
+    of_products, listed = next(filter(itemgetter(1), lists), (None, {}))
     if not listed and orders and not orders.items and (found := listing(orders, sold)):
         listed = {**found, "repeats": True}  # the order lines name their products
     if listed:
@@ -127,8 +129,11 @@ def propose(paths: list[str]) -> str:
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     mapping = parse_mapping(text, "the proposal")
     if orders and mapping.transactions:
+        flattened = flatten_sample(orders, mapping.transactions)
         comments += warn_of_ids(orders, mapping.transactions)
-        comments += show_baskets(orders, mapping.transactions)
+        if of_products and mapping.products:
+            comments += warn_of_unlisted(flattened, of_products, mapping.products)
+        comments += show_baskets(flattened)
     return as_comments(comments) + text
 
 
@@ -451,9 +456,37 @@ def warn_of_ids(sample: Sample, mapping: OrderMapping) -> Iterator[str]:
             )
 
 
-def show_baskets(sample: Sample, mapping: OrderMapping) -> Iterator[str]:
+def warn_of_unlisted(
+    flattened: Flattened, of_products: Sample, mapping: ProductMapping
+) -> Iterator[str]:
+    """Yield which share of the lines is of products that the list does not name, and why maybe."""
+    try:
+        products, _, _ = read_products([of_products.file.path], mapping)
+    except (CannotRun, Refused) as error:
+        yield f"The product list cannot be used: {error}"
+        return
+    listed = set(products["product_id"].to_pylist())
+    sold = [one for table in flattened.line_items for one in table["product_id"].to_pylist()]
+    unlisted = [one for one in sold if one not in listed]
+    if not unlisted:
+        return
+    first = unlisted[0]
+    yield (
+        f"Of the lines seen, {len(unlisted) / len(sold):.1%} are of products that"
+        f" {of_products.file.printable_path} does not name, such as {first}."
+    )
+    with_zeros = {one.lstrip("0"): one for one in listed if one.startswith("0")}
+    without_zeros = [one for one in unlisted if one in with_zeros]
+    if without_zeros:
+        one = without_zeros[0]
+        yield (
+            f"The list has {with_zeros[one]} where these have {one}: a tool took the ids for"
+            " numbers, and zeros in front are lost. Export them as text."
+        )
+
+
+def show_baskets(flattened: Flattened) -> Iterator[str]:
     """Yield the first baskets of a file as the mapping reads them, a line each."""
-    flattened = flatten_sample(sample, mapping)
     baskets: dict[str, list[str]] = {}
     for table in flattened.line_items:
         for row in table.slice(0, HEAD).to_pylist():
