@@ -68,6 +68,8 @@ ROLES = {
 }
 PACKED = {None: "", GZIP: "gzipped ", ZSTD: "Zstandard-compressed "}
 ENDS_IN_ZERO = "numbers that all end in .0"
+# An order id may be called so, and so may a product.
+NAMES_OF_ANYTHING = ("name", "number", "id")
 CANCELLED = ("cancelledat", "canceledat")
 STATES = ("status", "orderstatus", "state", "financialstatus")
 STATES_CANCELLED = ("cancelled", "canceled", "refunded", "voided", "failed")
@@ -145,7 +147,9 @@ def product_ids_of(orders: Sample) -> set[str]:
 
 def likely_orders(sample: Sample) -> int:
     """Return how much of what orders have, and product lists have not, a file has."""
-    return len({"items", "quantity", "date"} & guess_orders(sample).keys())
+    found = guess_orders(sample)
+    is_telling = simple(str(found.get("order_id", ""))) not in NAMES_OF_ANYTHING
+    return is_telling + len({"items", "quantity", "date"} & found.keys())
 
 
 def has_orders(sample: Sample) -> bool:

@@ -86,7 +86,9 @@ def test_ids_that_lost_their_zeros_are_refused_and_seen_before(shop: Shop) -> No
     assert "66.7%" in refused.stdout
     assert not (shop.lake / "published.json").exists()
     orders.write_text("order_id,sku\n" + "".join(f"{order},{sku:04}\n" for order, sku in lines))
-    assert "does not name" not in shop.run("inspect_input", orders, products).stdout
+    mended = shop.run("inspect_input", products, orders).stdout
+    assert "order_id: order_id" in mended
+    assert "does not name" not in mended
 
 
 def test_a_list_whose_lines_are_mostly_unreadable_is_refused(published: Shop) -> None:
