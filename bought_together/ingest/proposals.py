@@ -6,6 +6,7 @@ The proposal is YAML, with what was seen as comments. Names decide: those that e
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -48,22 +49,27 @@ ROLES = {
     "order_id": (
         "orderid invoiceno invoiceid invoice invoicenumber transactionid ecommercetransactionid"
         " basketid orderno ordernumber ordername receiptid receiptno ticketid saleid order basket"
-        " transaction name number id"
+        " transaction bestellnr bestellnummer auftragsnr rechnungsnr belegnr commande facture"
+        " name number id"
     ),
     "product_id": (
         "productid lineitemsku sku stockcode itemid itemcode productcode articleid variantid upc"
-        " ean gtin asin item product article id"
+        " ean gtin asin item product artikelnr artikelnummer artikel article reference id"
     ),
-    "quantity": "quantity lineitemquantity qty units amount count",
+    "quantity": "quantity lineitemquantity qty units menge anzahl quantite qte amount count",
     "date": (
         "createdat orderdate invoicedate datecreated transactiontimestamp transactiondt"
-        " eventtimestamp eventdate timestamp datetime date processedat day time"
+        " eventtimestamp eventdate timestamp datetime date processedat bestelldatum rechnungsdatum"
+        " datum day time"
     ),
-    "store": "storeid store shopid shop locationid location branch country",
-    "name": "productname title lineitemname itemname name description label producttype",
+    "store": "storeid store shopid shop locationid location branch filiale magasin country",
+    "name": (
+        "productname title lineitemname itemname name description bezeichnung libelle label"
+        " producttype"
+    ),
     "category": (
         "categorycode category categoryid department aisleid aisle producttype type departmentid"
-        " productcategory"
+        " productcategory warengruppe kategorie categorie"
     ),
 }
 PACKED = {None: "", GZIP: "gzipped ", ZSTD: "Zstandard-compressed "}
@@ -125,7 +131,7 @@ def propose(paths: list[str]) -> str:
     if any(is_own_form(sample) for sample in samples):
         comments.append("These transactions are in the project's own form: they need no mapping.")
     elif not orders:
-        comments.append("No fields look like an order id and a product id: name them by hand.")
+        comments += blank_mapping(samples[0])
     if not content:
         return as_comments(comments)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -137,6 +143,16 @@ def propose(paths: list[str]) -> str:
             comments += warn_of_unlisted(flattened, of_products, mapping.products)
         comments += show_baskets(flattened)
     return as_comments(comments) + text
+
+
+def blank_mapping(sample: Sample) -> Iterator[str]:
+    """Yield a mapping to complete, where the names of fields tell nothing."""
+    yield "No fields look like an order id and a product id. Complete this mapping:"
+    yield "transactions:"
+    names = ", ".join([*sample.fields, *(sample.item_fields or {})][:20])
+    guessed: dict[str, Any] = {"order_id": "...", "product_id": "...", **guess_orders(sample)}
+    for name, value in guessed.items():
+        yield f"  {name}: {value}" + (f"  (one of {names})" if value == "..." else "")
 
 
 def product_ids_of(orders: Sample) -> set[str]:
@@ -322,7 +338,8 @@ def is_own_form(sample: Sample) -> bool:
 
 
 def simple(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Return the letters and digits of a name, without accents."""
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", name).lower())
 
 
 def field_for(role: str, fields: Iterable[str], taken: Iterable[str] = ()) -> str | None:

@@ -1,6 +1,7 @@
 """The mapping file, the committed examples, and what is proposed for unknown files."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from bought_together.errors import CannotRun
 from bought_together.ingest.mapping import parse_mapping, read_mapping
 from bought_together.ingest.proposals import propose
+from bought_together.ingest.report import report
 from bought_together.ingest.run import flatten
 from scripts import flatten as flatten_program
 from scripts import inspect_input
@@ -117,15 +119,15 @@ def read_examples() -> dict[str, tuple[dict[str, str], dict[str, str], list[Any]
             [("#1001", False, two), ("#1002", True, [("M-1", 1.0)])],
         ),
         "woocommerce": (
-            {"orders-1.json": json.dumps(orders)},
-            {"products.csv": "ID,Type,SKU,Name,Categories\n11,simple,T,Tea,Hot drinks\n"},
+            {"orders-1.json": json.dumps(orders, indent=1)},
+            {"wc-product-export.csv": "ID,Type,SKU,Name,Categories\n11,simple,T,Tea,Hot drinks\n"},
             [
                 ("727", False, [("11", 2.0), ("12", 1.0)]),
                 ("728", True, [("12", 1.0)]),
             ],
         ),
         "ga4": (
-            {"events.json": "".join(json.dumps(event) + "\n" for event in events)},
+            {"events-20260105.json": "".join(json.dumps(event) + "\n" for event in events)},
             {"items.csv": "item_id,item_name,item_category\n011,Tea,Drinks\n"},
             [("T-1", False, two)],
         ),
@@ -201,6 +203,28 @@ def test_an_example_reads_a_file_of_its_shape(shop: Shop, tmp_path: Path, name: 
     _, _, expected = EXAMPLES[name]
     assert [(*key, items) for key, items in baskets.items()] == expected
     assert all(row["product_name"] for row in shop.table("products").to_pylist())
+    assert f"\n{report(manifest)}\n...\n" in section(name)
+
+
+def section(name: str) -> str:
+    """Return what docs/mappings/README.md says of an example."""
+    text = (ROOT / "docs/mappings/README.md").read_text()
+    [found] = [one for one in text.split("\n## ") if f"({name}.yml)" in one]
+    return found
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_files_and_baskets_of_an_example_are_shown(tmp_path: Path, name: str) -> None:
+    transactions, products = write_example(tmp_path, name)
+    files = EXAMPLES[name][0] | EXAMPLES[name][1]
+    for content in files.values():
+        assert f"```\n{content.strip()}\n```" in section(name)
+    first_line = (ROOT / f"docs/mappings/{name}.yml").read_text().splitlines()
+    [command] = [line for line in first_line if line.startswith("# make build")]
+    assert f"$ {command.removeprefix('# ')}\n" in section(name)
+    text = propose(list(map(str, dict.fromkeys([*transactions, *products]))))
+    baskets = re.findall(r"^#   (\S+: .* x .*|\S+: \d+(?:, \d+)*)$", text, re.MULTILINE)
+    assert "\n".join(baskets) in section(name)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -285,6 +309,31 @@ PROPOSED: dict[str, tuple[dict[str, bytes], Any, str]] = {
             }
         },
         "1: 0.25 x 011, 1 x M-1",
+    ),
+    "german names": (
+        {"b.csv": b"BestellNr;Artikel-Nummer;Bezeichnung;Menge\n1;0004;Tee;0,5\n"},
+        {
+            "transactions": {
+                "delimiter": ";",
+                "decimal": ",",
+                "order_id": "BestellNr",
+                "product_id": "Artikel-Nummer",
+                "quantity": "Menge",
+            },
+            "products": {
+                "delimiter": ";",
+                "product_id": "Artikel-Nummer",
+                "name": "Bezeichnung",
+                "repeats": True,
+            },
+        },
+        "1: 0.5 x 0004",
+    ),
+    "names that tell nothing": (
+        {"x.csv": b"a;b;menge\n1;2;3\n"},
+        None,
+        "# transactions:\n#   order_id: ...  (one of a, b, menge)\n"
+        "#   product_id: ...  (one of a, b, menge)\n#   delimiter: ;\n#   quantity: menge\n",
     ),
     "thousands": (
         {"orders.csv": WEIGHED.replace("0,250", "1,000").encode()},
