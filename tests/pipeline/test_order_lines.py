@@ -315,6 +315,23 @@ def test_a_name_says_what_the_first_bytes_do_not(shop: Shop, name: str) -> None:
     assert lines(shop) == KEPT
 
 
+def test_days_without_orders_are_no_copies(shop: Shop) -> None:
+    flatten_files(
+        shop, {"a.csv": as_csv([]), "b.csv": as_csv([]), "c.csv": as_csv(CLEAN), "d.csv": b""}
+    )
+    assert lines(shop) == KEPT
+    mapping = "transactions: {records: orders, order_id: id, product_id: sku}\n"
+    for name in ("a", "b", "c", "d"):
+        (shop.folder / f"in/{name}.csv").unlink()
+    page = json.dumps({"orders": [{"id": 1, "sku": "b"}]}).encode()
+    flatten_files(
+        shop, {"a.json": b'{"orders": []}', "b.json": b'{"orders": []}', "c.json": page}, mapping
+    )
+    assert [one[:2] for one in lines(shop)] == [("1", "b")]
+    with pytest.raises(CannotRun, match="have the same content"):
+        flatten_files(shop, {"d.json": page}, mapping)
+
+
 def test_an_encoding_is_named_in_the_mapping(shop: Shop) -> None:
     content = as_csv([["1", "café", "1", "", "Zürich", ""]]).decode().encode("windows-1252")
     flatten_files(shop, {"orders.csv": content}, MAPPING + "  encoding: windows-1252\n")
