@@ -21,7 +21,7 @@ from bought_together.errors import Refused
     envvar="TRANSACTIONS",
     default="data/transactions*.txt",
     show_envvar=True,
-    help="Files and globs, comma-separated: JSON lines or one JSON array, gzipped or not.",
+    help="Files and globs, comma-separated: JSON lines or one JSON array, plain, .gz or .zst.",
 )
 @click.option(
     "--products",

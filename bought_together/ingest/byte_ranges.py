@@ -9,21 +9,19 @@ from functools import partial
 from itertools import chain
 from typing import IO, Any, NamedTuple
 
-from fsspec.compression import compr
-
-from bought_together.errors import CannotRun
 from bought_together.ingest import record_rules
+from bought_together.ingest.compression import open_unpacked
 from bought_together.ingest.inputs import BOM, InputFile
 from bought_together.ingest.patterns import unreadable
-from bought_together.ingest.record_rules import STRUCTURE, cut_off
+from bought_together.ingest.record_rules import cut_off
 from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 from bought_together.storage.filesystem import locate, storage_errors
 
 CHARACTERS_READ = 1 << 20
 # Bytes in which the end of nearly every line is.
 FIRST_READ = 1 << 16
-# A .gz file of text unpacks to about this many times its size.
-GZIP_RATIO = 8
+# A compressed file of text unpacks to about this many times its size.
+PACKING_RATIO = 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def plan_tasks(ranges: list[ByteRange], block_size: int) -> list[list[ByteRange]
     tasks: list[list[ByteRange]] = []
     room = 0
     for part in ranges:
-        size = text_size(part.stop - part.start, part.file.is_gzip)
+        size = text_size(part.stop - part.start, part.file.compression)
         if part.is_whole_file and size <= room:
             tasks[-1].append(part)
             room -= size
@@ -79,9 +77,9 @@ def plan_tasks(ranges: list[ByteRange], block_size: int) -> list[list[ByteRange]
     return tasks
 
 
-def text_size(size: int, is_gzip: bool) -> int:
+def text_size(size: int, compression: str | None) -> int:
     """Return about how many bytes of text so many bytes of a file hold."""
-    return size * (GZIP_RATIO if is_gzip else 1)
+    return size * (PACKING_RATIO if compression else 1)
 
 
 def read_together(ranges: list[ByteRange]) -> list[bytes | None]:
@@ -138,9 +136,7 @@ def open_stream(input_file: InputFile, content: bytes | None = None) -> IO[bytes
 
     It is unpacked, recoded from UTF-16, and buffered: s3fs is slow line by line.
     """
-    file: Any = open_bytes(input_file, content)
-    if input_file.is_gzip:
-        file = compr["gzip"](file, mode="rb")
+    file = open_unpacked(open_bytes(input_file, content), input_file.compression)
     if input_file.is_utf16:
         file = Recoded(file)
     return io.BufferedReader(file, CHARACTERS_READ)
@@ -235,60 +231,3 @@ def stream_blocks(file: IO[bytes], block_size: int) -> Iterator[Block]:
             rest, skips = b"", True
     if rest:
         yield Block(offset, rest)
-
-
-def array_elements(
-    input_file: InputFile, content: bytes | None = None
-) -> Iterator[tuple[int, bytes]]:
-    """Yield (element number, text) of a file that is one JSON array, reading it as a stream.
-
-    The scan knows only brackets, commas and strings, so an element that is not JSON does not
-    affect the others. Bytes that are not UTF-8 are passed on unchanged. An element that is too long
-    is passed on as a CutOff. Raises CannotRun when the array does not end or something follows it:
-    the missing records could not be counted.
-    """
-    number, depth = 0, 0
-    text, start, place = "", 0, 0  # `start` of the current element, `place` scanned so far
-    beginning: str | None = None  # of the current element, when the rest of it is not kept
-    try:
-        stream = open_stream(input_file, content)
-        with io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape") as file:
-            while more := file.read(max(CHARACTERS_READ, len(text) - start)):
-                text, start, place = text[start:] + more, 0, place - start
-                open_string = None
-                for mark in STRUCTURE.finditer(text, place):
-                    open_string = mark["open_string"]
-                    if open_string is not None:  # continues in the next characters
-                        break
-                    place = mark.end()
-                    if mark[0] in ("[", "{"):
-                        depth += 1
-                        start = place if depth == 1 else start
-                    elif mark[0] in ("]", "}"):
-                        depth -= 1
-                    if depth == 0 or (depth == 1 and mark[0] == ","):
-                        element = text[start : mark.start()].strip()
-                        if beginning is not None:
-                            yield number, cut_off(beginning.encode("utf-8", "surrogateescape"))
-                        elif element or number or depth:
-                            yield number, element.encode("utf-8", "surrogateescape")
-                        number, start, beginning = number + 1, place, None
-                    if depth == 0:
-                        rest = chain([text[place:]], iter(partial(file.read, CHARACTERS_READ), ""))
-                        if any(piece.strip() for piece in rest):
-                            raise broken_array(input_file, number)
-                        return
-                if beginning is not None or len(text) - start > record_rules.LONGEST_RECORD:
-                    if beginning is None:
-                        beginning = text[start:].lstrip()[:RAW_TEXT_LIMIT]
-                    text = "" if open_string is None else f'"{open_string}'
-                    start = place = 0
-        raise broken_array(input_file, number)
-    except storage_errors(EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise unreadable(input_file.path, error) from error
-
-
-def broken_array(input_file: InputFile, number: int) -> CannotRun:
-    return CannotRun(
-        f"{input_file.printable_path}: not one complete JSON array, broken after {number} elements"
-    )

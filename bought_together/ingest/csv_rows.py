@@ -21,7 +21,7 @@ from bought_together.ingest.byte_ranges import Block, ByteRange, open_stream, re
 from bought_together.ingest.inputs import BOM, HEAD, InputFile
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapping import FieldName, OrderMapping, ProductMapping
-from bought_together.ingest.order_lines import TableRows, flatten_rows
+from bought_together.ingest.order_lines import TableRows, flatten_rows, no_column
 from bought_together.ingest.patterns import unreadable
 from bought_together.ingest.record_rules import CutOff
 from bought_together.ingest.reject_rows import reject
@@ -91,14 +91,6 @@ def find_layout(
             columns[field] = names.index(field)
     header_size = size if mapping.header else 0
     return CsvLayout(delimiter, len(names), columns, header_size, mapping.encoding)
-
-
-def no_column(path: str, field: FieldName, names: list[str]) -> CannotRun:
-    there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return CannotRun(
-        f"{path} has no column {field}; it has {there}:"
-        " `python scripts/inspect_input.py` shows what it sees in a file"
-    )
 
 
 def first_row(head: bytes, delimiter: str, encoding: str) -> tuple[list[str], int]:

@@ -18,6 +18,14 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from bought_together.errors import CannotRun
+from bought_together.ingest.compression import (
+    GZIP,
+    SUFFIXES,
+    ZSTD,
+    compression_of,
+    open_unpacked,
+    unpacked,
+)
 from bought_together.ingest.patterns import printable_path, unreadable
 from bought_together.storage.filesystem import is_object_store, locate, storage_errors
 
@@ -27,8 +35,11 @@ REQUESTS_AT_ONCE = 32
 BOM = codecs.BOM_UTF8
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 UTF32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
+# Nothing, an empty array, or the answer of an API that holds no orders.
+NO_RECORDS = re.compile(rb'[\s\[\]]*|\{\s*"(?!itemList")[^"\\]*"\s*:\s*\[\s*\]\s*\}')
+KIND_BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+KIND_BY_SUFFIX |= dict.fromkeys([".json", ".jsonl", ".ndjson"], "json")
 # Of hashlib's functions without known collisions, the fastest on processors with instructions for
 # it, twice as fast as blake2b.
 HASH = "sha256"
@@ -64,14 +75,15 @@ class InputFile:
     """One input file.
 
     `number` is permanent in a lake, and part of each order id. Files of one `head` and size begin
-    alike; `digest` is that of the whole content, None where nobody has needed it. `kind` is what it
-    looks like: json, csv or parquet; rows of a CSV file that has long rows may span lines.
+    alike; `digest` is that of the whole content, None where nobody has needed it. `compression` is
+    gzip, zstd or None. `kind` is json, csv or parquet; rows of a CSV file that has long rows may
+    span lines.
     """
 
     number: int
     path: str
     size: int
-    is_gzip: bool
+    compression: str | None
     is_array: bool
     is_utf16: bool = False
     has_records: bool = True
@@ -84,7 +96,7 @@ class InputFile:
     @property
     def is_one_stream(self) -> bool:
         """Return whether the file can only be read from its start."""
-        return self.is_gzip or self.is_array or self.is_utf16 or self.has_long_rows
+        return bool(self.compression) or self.is_array or self.is_utf16 or self.has_long_rows
 
     @property
     def printable_path(self) -> str:
@@ -152,35 +164,43 @@ def inspect_in(
             raise unreadable(path, head) from head
         if head and not size:
             raise CannotRun(f"cannot read {printable_path(path)}: it has content but no size")
-        is_gzip = head.startswith(GZIP_MAGIC)
-        try:
-            text = unpacked(head) if is_gzip else head
-        except zlib.error as error:
-            raise unreadable(path, error) from error
+        compression = compression_of(head)
+        text = head_of_text(fs, path, name, head) if compression else head
         if text.startswith(UTF32_BOMS):
             raise CannotRun(f"{printable_path(path)} is UTF-32: save it as UTF-8")
         is_utf16 = text.startswith(UTF16_BOMS)
         if is_utf16:
             text = text.decode("utf-16", "ignore").encode("utf-8", "ignore")
+        kind = kind_of(text, name)
         head_digest = hashlib.new(HASH, head).hexdigest()
         yield InputFile(
             number=0,
             path=path,
             size=size,
-            is_gzip=is_gzip,
+            compression=compression,
             is_array=is_array(text),
             is_utf16=is_utf16,
-            has_records=size > HEAD or text.removeprefix(BOM).strip(b" \t\r\n[]") != b"",
+            has_records=size > HEAD or may_hold_records(text, kind),
             head=head_digest,
             digest=head_digest if size <= HEAD else None,
             status=status,
-            kind=kind_of(text),
+            kind=kind,
         )
 
 
-def unpacked(head: bytes) -> bytes:
-    """Return up to HEAD bytes of the text of a .gz file; raises zlib.error."""
-    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
+def head_of_text(fs: fsspec.AbstractFileSystem, path: str, name: str, head: bytes) -> bytes:
+    """Return up to HEAD bytes of the text of a compressed file that begins with `head`.
+
+    Raises CannotRun when it cannot be unpacked.
+    """
+    try:
+        if compression_of(head) == GZIP:
+            return unpacked(head, HEAD)
+        # The first block alone may be longer than the head.
+        with fs.open(name, "rb") as file:
+            return open_unpacked(file, ZSTD).read(HEAD)
+    except storage_errors(zlib.error) as error:
+        raise unreadable(path, error) from error
 
 
 def versions_of(fs: fsspec.AbstractFileSystem, names: list[tuple[str, str]]) -> list[Status]:
@@ -261,11 +281,30 @@ def digest(path: str) -> str:
         raise unreadable(path, error) from error
 
 
-def kind_of(head: bytes) -> str:
-    """Return what a file that begins with `head` looks like: json, csv or parquet."""
+def kind_of(head: bytes, name: str) -> str:
+    """Return what a file that begins with `head` is by its name, or looks like: json, csv, parquet.
+
+    A column of CSV may be called `[Order id]`.
+    """
     if head.startswith(PARQUET_MAGIC):
         return "parquet"
+    plain, suffix = os.path.splitext(name.lower())
+    if suffix in SUFFIXES:
+        suffix = os.path.splitext(plain)[1]
+    if suffix in KIND_BY_SUFFIX:
+        return KIND_BY_SUFFIX[suffix]
     return "json" if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"[", b"") else "csv"
+
+
+def may_hold_records(text: bytes, kind: str) -> bool:
+    """Return whether a whole text is more than white space, an empty list, or a header of CSV.
+
+    Days without orders are such files, and as many may be alike.
+    """
+    text = text.removeprefix(BOM).strip()
+    if kind == "csv":
+        return b"\n" in text
+    return NO_RECORDS.fullmatch(text) is None
 
 
 def is_array(head: bytes) -> bool:

@@ -29,7 +29,16 @@ NEW = -1
 # otherwise leave thousands of small parts.
 SMALL_GROUPS_KEPT = 50
 # What a manifest remembers of a file besides its path, size, version and group.
-REMEMBERED = ("number", "is_gzip", "is_array", "is_utf16", "has_records", "head", "digest", "kind")
+REMEMBERED = (
+    "number",
+    "compression",
+    "is_array",
+    "is_utf16",
+    "has_records",
+    "head",
+    "digest",
+    "kind",
+)
 
 LakeRun = Mapping[str, Any]
 Group = dict[str, Any]
@@ -160,7 +169,7 @@ def groups_to_keep(
     small = [
         name
         for name, group in kept.items()
-        if 2 * sum(text_size(files[one].size, files[one].is_gzip) for one in group["files"])
+        if 2 * sum(text_size(files[one].size, files[one].compression) for one in group["files"])
         < block_size
     ]
     if len(small) > SMALL_GROUPS_KEPT:

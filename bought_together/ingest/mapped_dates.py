@@ -23,20 +23,34 @@ def parse_mapped_dates(texts: pa.Array, formats: tuple[str, ...]) -> pa.Array:
     return found
 
 
+def as_times(column: pa.Array) -> pa.Array:
+    """Return dates or timestamps as timestamp[us]; null where one does not fit."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz:
+        column = pc.local_timestamp(column)
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(TIME, safe=False)  # which leaves out the rest of a microsecond
+    return cast_each(column)
+
+
+def cast_each(values: pa.Array) -> pa.Array:
+    """Return values as timestamp[us], null where one is no such time."""
+    try:
+        return values.cast(TIME)
+    except pa.ArrowInvalid:
+        return pa.array([parse_one(value) for value in values], TIME)
+
+
 def parse_iso(texts: pa.Array) -> pa.Array:
     """Return `YYYY-MM-DD`, with or without a time, as timestamp[us]; null for anything else."""
     local = pc.replace_substring_regex(texts, OFFSET, "")
     year_zero = pc.starts_with(local, "0000")
     shaped = pc.and_not(pc.match_substring_regex(local, ISO_DATE), year_zero)
-    dates = pc.if_else(shaped, local, None)
-    try:
-        return dates.cast(TIME)
-    except pa.ArrowInvalid:
-        return pa.array([parse_one(value) for value in dates], TIME)
+    return cast_each(pc.if_else(shaped, local, None))
 
 
-def parse_one(text: pa.StringScalar) -> pa.TimestampScalar | None:
+def parse_one(value: pa.Scalar) -> pa.TimestampScalar | None:
     try:
-        return text.cast(TIME)
+        return value.cast(TIME)
     except pa.ArrowInvalid:
         return None

@@ -86,14 +86,24 @@ def read_mapped_line(item: Any, mapping: OrderMapping) -> tuple[str, float | Non
     product = dig(item, str(mapping.product_id))
     if product is MISSING:
         raise LineRejected("line: no item")
-    return read_product_id(product), read_quantity(as_number(value_at(item, mapping.quantity)))
+    return read_product_id(product), units(item, mapping)
 
 
-def as_number(value: Any) -> Any:
+def units(item: Any, mapping: OrderMapping) -> float | None:
+    return read_quantity(as_number(value_at(item, mapping.quantity), mapping.decimal))
+
+
+def with_point(text: str, decimal: str) -> str:
+    """Return the text of a number with a point as its decimal mark; a point becomes no number."""
+    return text if decimal == "." else text.replace(".", "?").replace(decimal, ".")
+
+
+def as_number(value: Any, decimal: str = ".") -> Any:
     """Return a number as JSON has it, also where it is written as text."""
     if isinstance(value, str) and not isinstance(value, Number):
         if not value.strip():
             return None
+        value = with_point(value, decimal)
         if NUMBER.fullmatch(value.strip()):
             return Number(value.strip())
     return value

@@ -43,6 +43,8 @@ class OrderMapping:
     delimiter: str | None = None
     encoding: str = "utf-8"
     header: bool = True
+    decimal: str = "."
+    records: str | None = None
     order_id: tuple[FieldName, ...] = ()
     items: str | None = None
     quantity: FieldName | None = None
@@ -73,12 +75,20 @@ class ProductMapping:
     """Where the product list says what; an id that `repeats` is no reject."""
 
     product_id: FieldName
+    format: str | None = None
     delimiter: str | None = None
     encoding: str = "utf-8"
     header: bool = True
+    records: str | None = None
     category: FieldName | None = None
     name: FieldName | None = None
     repeats: bool = False
+
+    @property
+    def fields(self) -> list[FieldName]:
+        """Return every field that is read, each once."""
+        named = (self.product_id, self.category, self.name)
+        return list(dict.fromkeys(field for field in named if field is not None))
 
 
 @dataclass(frozen=True)

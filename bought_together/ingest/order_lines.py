@@ -12,17 +12,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bought_together.errors import CannotRun
 from bought_together.ingest.line_items import ORDER_LINES, Flattened, order_ids
-from bought_together.ingest.mapped_dates import parse_mapped_dates
-from bought_together.ingest.mapped_records import NUMBER, SEPARATOR
+from bought_together.ingest.mapped_dates import as_times, parse_mapped_dates
+from bought_together.ingest.mapped_records import NUMBER, SEPARATOR, with_point
 from bought_together.ingest.mapping import Condition, FieldName, OrderMapping
-from bought_together.ingest.record_rules import PLAIN_ID, clean_id
+from bought_together.ingest.record_rules import PLAIN_ID, clean_id, clean_text
 from bought_together.ingest.reject_rows import reject
 
 LARGEST_EXACT = 1 << 53
 # The texts of a column are hardly repeated when this share of its first ones is not.
 SAMPLE, DISTINCT = 20_000, 0.9
 NOT_UTF8 = "record: not UTF-8"
+BYTES_OR_TEXT = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+)
 
 
 @dataclass
@@ -39,6 +49,14 @@ class TableRows:
     fields: dict[FieldName, pa.Array]
     raw_text: Callable[[int], bytes]
     encoding: str = "utf-8"
+
+
+def no_column(path: str, field: FieldName, names: list[str]) -> CannotRun:
+    there = clean_text(", ".join(names[:20])) + (", …" if len(names) > 20 else "")
+    return CannotRun(
+        f"{path} has no column {field}; it has {there}:"
+        " `python scripts/inspect_input.py` shows what it sees in a file"
+    )
 
 
 class Rejections:
@@ -160,9 +178,10 @@ def as_text(column: pa.Array, encoding: str = "utf-8") -> tuple[pa.Array, np.nda
     broken = np.zeros(len(texts), bool)
     if pa.types.is_floating(kind):
         texts = floats_as_text(texts)
-    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        texts, broken = decode(texts, encoding)
-    elif not pa.types.is_string(kind):
+    elif any(is_one(kind) for is_one in BYTES_OR_TEXT):
+        # Text in Parquet is whatever bytes its writer took for text.
+        texts, broken = decode(texts.cast(pa.binary()), encoding)
+    else:
         texts = texts.cast(pa.string())
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     return dictionary_array(codes, texts), of_rows(broken, codes)
@@ -253,12 +272,12 @@ def read_quantities(
         return pa.nulls(count, pa.float64())
     column = rows.fields[mapping.quantity]
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        units = column.cast(pa.float64())
+        units = column.cast(pa.float64(), safe=False)
         finite = pc.is_finite(units).fill_null(True)
         rejections.add("line: quantity is not finite", ~finite.to_numpy(False))
         return units
     text, _ = texts[mapping.quantity]
-    distinct = [read_number(value) for value in text.dictionary.to_pylist()]
+    distinct = [read_number(value, mapping.decimal) for value in text.dictionary.to_pylist()]
     for reason in ("line: quantity is not a number", "line: quantity is not finite"):
         bad = np.array([value == reason for value in distinct], bool)
         rejections.add(reason, of_rows(bad, text.indices))
@@ -268,10 +287,14 @@ def read_quantities(
     ).dictionary_decode()
 
 
-def read_number(text: str | None) -> float | str | None:
-    """Return a number, or the reason why the text is none; null and blank are null."""
+def read_number(text: str | None, decimal: str = ".") -> float | str | None:
+    """Return a number, or the reason why the text is none; null and blank are null.
+
+    With a comma as the decimal mark, a point has no meaning.
+    """
     if text is None or not text.strip():
         return None
+    text = with_point(text, decimal)
     if not NUMBER.fullmatch(text.strip()):
         not_finite = text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
         return f"line: quantity is not {'finite' if not_finite else 'a number'}"
@@ -301,11 +324,8 @@ def read_dates(
     if mapping.date is None:
         return pa.nulls(count, pa.timestamp("us")), np.ones(count, bool)
     column = rows.fields[mapping.date]
-    if pa.types.is_date(column.type):
-        return column.cast(pa.timestamp("us")), column.is_null().to_numpy(False)
-    if pa.types.is_timestamp(column.type):
-        naive = pc.local_timestamp(column) if column.type.tz else column
-        return naive.cast(pa.timestamp("us"), safe=False), column.is_null().to_numpy(False)
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        return as_times(column), column.is_null().to_numpy(False)
     text, _ = texts[mapping.date]
     dates = parse_mapped_dates(text.dictionary, mapping.date_formats)
     taken = pa.DictionaryArray.from_arrays(text.indices, dates).dictionary_decode()

@@ -15,8 +15,9 @@ from bought_together.errors import CannotRun
 from bought_together.ingest.byte_ranges import ByteRange
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapping import FieldName, OrderMapping
-from bought_together.ingest.order_lines import TableRows, flatten_rows
+from bought_together.ingest.order_lines import TableRows, flatten_rows, no_column
 from bought_together.ingest.patterns import unreadable
+from bought_together.ingest.record_rules import clean_text
 from bought_together.storage.filesystem import locate, storage_errors
 
 ROWS_IN_A_BATCH = 1 << 18
@@ -45,8 +46,13 @@ def read_parquet_rows(
             paths = {field: column_path(file.schema_arrow, field, path) for field in wanted}
             for group, first_row in groups_in(file.metadata, part):
                 yield from read_group(file, group, first_row, paths)
-    except (*storage_errors(), pa.ArrowException) as error:
+    except parquet_errors() as error:
         raise unreadable(part.file.path, error) from error
+
+
+def parquet_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of reading Parquet, whose names may be no text when it is damaged."""
+    return storage_errors(pa.ArrowException, UnicodeDecodeError)
 
 
 def groups_in(metadata: Any, part: ByteRange) -> Iterator[tuple[int, int]]:
@@ -96,17 +102,14 @@ def column_path(schema: pa.Schema, field: FieldName, path: str) -> list[str]:
         if steps:
             check_type(kind, field, path)
             return steps
-    raise CannotRun(
-        f"{path} has no column {field}; it has {', '.join(names[:20])}:"
-        " `python scripts/inspect_input.py` shows what it sees in a file"
-    )
+    raise no_column(path, field, names)
 
 
 def check_type(kind: pa.DataType, field: FieldName, path: str) -> None:
     if pa.types.is_nested(kind):
         raise CannotRun(
-            f"{path}: the column {field} holds {kind}, and not one value per row: write a row per"
-            " order line"
+            f"{path}: the column {field} holds {clean_text(str(kind))}, and not one value per row:"
+            " write a row per order line"
         )
 
 
@@ -117,7 +120,15 @@ def values_of(batch: pa.RecordBatch, steps: list[str]) -> pa.Array:
     return column
 
 
+def value_in(one: pa.Array) -> Any:
+    """Return the only value, as bytes or text where Python has no text or time like it."""
+    try:
+        return one[0].as_py()
+    except (ValueError, OverflowError):
+        return one.cast(pa.string() if pa.types.is_temporal(one.type) else pa.binary())[0].as_py()
+
+
 def row_text(fields: dict[FieldName, pa.Array], row: int) -> bytes:
     """Return the mapped fields of one row as JSON, for rejects."""
-    values = {str(field): column[row].as_py() for field, column in fields.items()}
+    values = {str(field): value_in(column.slice(row, 1)) for field, column in fields.items()}
     return json.dumps(values, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace")

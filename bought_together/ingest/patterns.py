@@ -12,6 +12,7 @@ from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
 from bought_together.errors import CannotRun, describe
+from bought_together.ingest.compression import SUFFIXES
 from bought_together.storage.filesystem import full_name, locate, storage_errors
 
 LONGEST_NAME = 255  # bytes, on nearly every disk
@@ -25,7 +26,8 @@ def find_files(patterns: str, what: str) -> list[str]:
     `what` is the setting's name, for messages. A path that exists is not read as a pattern, nor
     split at its commas. Two names of one file (links, two patterns) are one file: the first name
     counts. Raises CannotRun for a folder, a file or folder that is missing or unreadable, a pattern
-    that matches no file, and a file that is there both plain and as .gz.
+    that matches no file, and a file that is there both plain and
+    as .gz or .zst.
     """
     paths: dict[Hashable, str] = {}
     pattern = patterns
@@ -177,13 +179,13 @@ def entries(fs: AbstractFileSystem, folder: str, pattern: str) -> list[tuple[str
 
 
 def refuse_twins(paths: list[str], what: str) -> None:
-    """Raise CannotRun when a file is among the paths both plain and as .gz."""
-    names = set(paths)
+    """Raise CannotRun when a file is among the paths in two forms: plain, as .gz or as .zst."""
+    seen = {path: path for path in paths}
     for path in paths:
-        plain = path[:-3]
-        if path.lower().endswith(".gz") and plain in names:
+        plain, suffix = os.path.splitext(path)
+        if suffix.lower() in SUFFIXES and seen.setdefault(plain, path) != path:
             raise CannotRun(
-                f"{what} name {printable_path(plain)} and {printable_path(path)},"
+                f"{what} name {printable_path(seen[plain])} and {printable_path(path)},"
                 " which look like the same file: leave one out"
             )
 

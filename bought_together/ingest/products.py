@@ -104,13 +104,15 @@ def check_encoding(path: str, encodings: Counter[str]) -> None:
         )
 
 
-def check_products(manifest: dict[str, Any], refusal_path: str) -> None:
+def check_products(manifest: dict[str, Any], refusal_path: str, is_mapped: bool = False) -> None:
     """Raise Refused when every line of the product list is rejected, CannotRun when it has none."""
     counts = manifest["counts"]["products"]
     if counts["products"]:
         return
     nothing = "PRODUCTS contain no usable product"
     needed = "each line needs three tab-separated columns: product id, category code and name"
+    if is_mapped:
+        needed = "each row or record needs the product_id that INPUT_MAPPING names"
     if not counts["lines_rejected"]:
         raise CannotRun(f"{nothing} and no line with text; {needed}")
     raise Refused(

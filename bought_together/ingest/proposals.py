@@ -6,35 +6,42 @@ The proposal is YAML, with what was seen as comments. Names decide: those that e
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from yaml.reader import Reader
 
-from bought_together.errors import CannotRun
+from bought_together.errors import CannotRun, Refused
 from bought_together.ingest.blocks import flatten_records, numbered_lines
-from bought_together.ingest.byte_ranges import ByteRange, array_elements
+from bought_together.ingest.byte_ranges import ByteRange
+from bought_together.ingest.compression import GZIP, ZSTD
 from bought_together.ingest.csv_rows import DELIMITERS, first_bytes, flatten_csv
 from bought_together.ingest.inputs import BOM, HEAD, InputFile, inspect_files
+from bought_together.ingest.json_lists import Characters, array_elements, lists_in_document
 from bought_together.ingest.line_items import Flattened
 from bought_together.ingest.mapped_dates import ISO, parse_mapped_dates
 from bought_together.ingest.mapped_records import MISSING, SEPARATOR, dig
-from bought_together.ingest.mapping import OrderMapping, parse_mapping
-from bought_together.ingest.parquet_rows import flatten_parquet
+from bought_together.ingest.mapping import OrderMapping, ProductMapping, parse_mapping
+from bought_together.ingest.parquet_rows import flatten_parquet, parquet_errors, value_in
 from bought_together.ingest.patterns import unreadable
+from bought_together.ingest.products import read_products
 from bought_together.ingest.record_rules import (
     CONTROL_CHARACTER,
     RecordRejected,
     TooDeep,
     decode_record,
 )
-from bought_together.storage.filesystem import locate, storage_errors
+from bought_together.storage.filesystem import locate
 
 RECORDS_SEEN = 200
+NON_PRINTABLE = Reader.NON_PRINTABLE
 BASKETS_SHOWN = 3
 EXAMPLES = 3
 # Letters and digits of names, most telling first; of the words of a role, an earlier one wins.
@@ -42,25 +49,33 @@ ROLES = {
     "order_id": (
         "orderid invoiceno invoiceid invoice invoicenumber transactionid ecommercetransactionid"
         " basketid orderno ordernumber ordername receiptid receiptno ticketid saleid order basket"
-        " transaction name number id"
+        " transaction bestellnr bestellnummer auftragsnr rechnungsnr belegnr commande facture"
+        " name number id"
     ),
     "product_id": (
         "productid lineitemsku sku stockcode itemid itemcode productcode articleid variantid upc"
-        " ean gtin asin item product article id"
+        " ean gtin asin item product artikelnr artikelnummer artikel article reference id"
     ),
-    "quantity": "quantity lineitemquantity qty units amount count",
+    "quantity": "quantity lineitemquantity qty units menge anzahl quantite qte amount count",
     "date": (
         "createdat orderdate invoicedate datecreated transactiontimestamp transactiondt"
-        " eventtimestamp eventdate timestamp datetime date processedat day time"
+        " eventtimestamp eventdate timestamp datetime date processedat bestelldatum rechnungsdatum"
+        " datum day time"
     ),
-    "store": "storeid store shopid shop locationid location branch country",
-    "name": "productname title lineitemname itemname name description label producttype",
+    "store": "storeid store shopid shop locationid location branch filiale magasin country",
+    "name": (
+        "productname title lineitemname itemname name description bezeichnung libelle label"
+        " producttype"
+    ),
     "category": (
         "categorycode category categoryid department aisleid aisle producttype type departmentid"
-        " productcategory"
+        " productcategory warengruppe kategorie categorie"
     ),
 }
+PACKED = {None: "", GZIP: "gzipped ", ZSTD: "Zstandard-compressed "}
 ENDS_IN_ZERO = "numbers that all end in .0"
+# An order id may be called so, and so may a product.
+NAMES_OF_ANYTHING = ("name", "number", "id")
 CANCELLED = ("cancelledat", "canceledat")
 STATES = ("status", "orderstatus", "state", "financialstatus")
 STATES_CANCELLED = ("cancelled", "canceled", "refunded", "voided", "failed")
@@ -84,7 +99,8 @@ DATE_FORMATS = (
 class Sample(NamedTuple):
     """What the beginning of a file holds: fields by name, with the values seen in each.
 
-    `items` is the path of the list of lines in JSON, whose fields are `item_fields`.
+    In JSON, `items` is the path of the list of lines, whose fields are `item_fields`, and `records`
+    that of the list of records in a document.
     """
 
     file: InputFile
@@ -94,6 +110,7 @@ class Sample(NamedTuple):
     items: str | None = None
     item_fields: dict[str, list[str]] | None = None
     options: dict[str, Any] | None = None
+    records: str | None = None
 
 
 def propose(paths: list[str]) -> str:
@@ -101,28 +118,41 @@ def propose(paths: list[str]) -> str:
     samples = [look_into(one) for one in inspect_files(paths)]
     comments = [line for sample in samples for line in describe_sample(sample)]
     content: dict[str, Any] = {}
-    orders = next((sample for sample in samples if has_orders(sample)), None)
+    orders = max(filter(has_orders, samples), key=likely_orders, default=None)
     if orders:
         content["transactions"] = guess_orders(orders)
     sold = product_ids_of(orders) if orders else set()
-    others = [listing(sample, sold) for sample in samples if sample is not orders]
-    listed = next(filter(None, others), {})
-    if not listed and orders and (found := listing(orders, sold)):
+    lists = [(sample, listing(sample, sold)) for sample in samples if sample is not orders]
+    of_products, listed = next(filter(itemgetter(1), lists), (None, {}))
+    if not listed and orders and not orders.items and (found := listing(orders, sold)):
         listed = {**found, "repeats": True}  # the order lines name their products
     if listed:
         content["products"] = listed
     if any(is_own_form(sample) for sample in samples):
         comments.append("These transactions are in the project's own form: they need no mapping.")
     elif not orders:
-        comments.append("No fields look like an order id and a product id: name them by hand.")
+        comments += blank_mapping(samples[0])
     if not content:
         return as_comments(comments)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     mapping = parse_mapping(text, "the proposal")
     if orders and mapping.transactions:
+        flattened = flatten_sample(orders, mapping.transactions)
         comments += warn_of_ids(orders, mapping.transactions)
-        comments += show_baskets(orders, mapping.transactions)
+        if of_products and mapping.products:
+            comments += warn_of_unlisted(flattened, of_products, mapping.products)
+        comments += show_baskets(flattened)
     return as_comments(comments) + text
+
+
+def blank_mapping(sample: Sample) -> Iterator[str]:
+    """Yield a mapping to complete, where the names of fields tell nothing."""
+    yield "No fields look like an order id and a product id. Complete this mapping:"
+    yield "transactions:"
+    names = ", ".join([*sample.fields, *(sample.item_fields or {})][:20])
+    guessed: dict[str, Any] = {"order_id": "...", "product_id": "...", **guess_orders(sample)}
+    for name, value in guessed.items():
+        yield f"  {name}: {value}" + (f"  (one of {names})" if value == "..." else "")
 
 
 def product_ids_of(orders: Sample) -> set[str]:
@@ -131,12 +161,21 @@ def product_ids_of(orders: Sample) -> set[str]:
     return set(fields[guess_orders(orders)["product_id"]])
 
 
+def likely_orders(sample: Sample) -> int:
+    """Return how much of what orders have, and product lists have not, a file has."""
+    found = guess_orders(sample)
+    is_telling = simple(str(found.get("order_id", ""))) not in NAMES_OF_ANYTHING
+    return is_telling + len({"items", "quantity", "date"} & found.keys())
+
+
 def has_orders(sample: Sample) -> bool:
     return {"order_id", "product_id"} <= guess_orders(sample).keys()
 
 
 def as_comments(lines: Iterable[str]) -> str:
-    return "".join(f"# {CONTROL_CHARACTER.sub(' ', line)}".rstrip() + "\n" for line in lines)
+    """Return lines as comments of YAML, which knows most characters."""
+    known = (NON_PRINTABLE.sub(" ", CONTROL_CHARACTER.sub(" ", line)) for line in lines)
+    return "".join(f"# {line}".rstrip() + "\n" for line in known)
 
 
 def look_into(input_file: InputFile) -> Sample:
@@ -146,7 +185,7 @@ def look_into(input_file: InputFile) -> Sample:
     head = first_bytes(input_file).removeprefix(BOM)
     if len(head) >= HEAD - len(BOM):
         head = head[: head.rfind(b"\n") + 1] or head
-    packed = "gzipped " if input_file.is_gzip else ""
+    packed = PACKED[input_file.compression]
     if input_file.kind == "json":
         return look_into_json(input_file, head, packed)
     return look_into_csv(input_file, head, packed)
@@ -192,12 +231,12 @@ def look_into_parquet(input_file: InputFile) -> Sample:
         with fs.open(name, "rb") as source, pq.ParquetFile(source) as file:
             batch = next(file.iter_batches(RECORDS_SEEN), None)
             schema, count = file.schema_arrow, file.metadata.num_rows
-    except (*storage_errors(), pa.ArrowException) as error:
+    except parquet_errors() as error:
         raise unreadable(input_file.path, error) from error
     fields = {
         column.name: [
             "" if value is None else str(value)
-            for value in (batch.column(place).to_pylist() if batch else [])
+            for value in (map(value_in, each_alone(batch.column(place))) if batch else [])
         ]
         for place, column in enumerate(schema)
         if not pa.types.is_nested(column.type)
@@ -206,20 +245,42 @@ def look_into_parquet(input_file: InputFile) -> Sample:
     return Sample(input_file, b"", f"Parquet, {count:,} rows: {types}", fields)
 
 
+def each_alone(column: pa.Array) -> Iterator[pa.Array]:
+    return (column.slice(row, 1) for row in range(len(column)))
+
+
 def look_into_json(input_file: InputFile, head: bytes, packed: str) -> Sample:
-    records = [record for record in sample_records(input_file, head) if isinstance(record, dict)]
+    """Return the sample of a JSON file; where its records are no orders, a list in them may be."""
+    plain = sample_of_records(input_file, head, packed, None)
+    if is_own_form(plain) or has_orders(plain) or input_file.is_array:
+        return plain
+    text = io.StringIO(head.decode("utf-8", "surrogateescape"))
+    lists = {path: None for path, _, _ in lists_in_document(Characters(text))}
+    inside = [sample_of_records(input_file, head, packed, path) for path in lists]
+    found = [sample for sample in inside if has_orders(sample)]
+    if not found and not listing(plain, set()):
+        found = [sample for sample in inside if listing(sample, set())]
+    return max(found, key=likely_orders, default=plain)
+
+
+def sample_of_records(input_file: InputFile, head: bytes, packed: str, where: str | None) -> Sample:
+    texts = sample_records(input_file, head, where)
+    records = [record for record in texts if isinstance(record, dict)]
     lists = [path for record in records for path in lists_in(record)]
     items = max(set(lists), key=lambda path: (lists.count(path), -len(path)), default=None)
     fields = values_by_path(records)
     form = "one JSON array" if input_file.is_array else "JSON lines"
+    if where:
+        form = f"JSON, with records in {where}"
     lines = [item for record in records for item in items_at(record, items)] if items else []
     facts = f"{packed}{form}" + (f", with lines in {items}" if items else "")
-    return Sample(input_file, head, facts, fields, items, values_by_path(lines) if items else None)
+    item_fields = values_by_path(lines) if items else None
+    return Sample(input_file, head, facts, fields, items, item_fields, records=where)
 
 
-def sample_records(input_file: InputFile, head: bytes) -> list[Any]:
+def sample_records(input_file: InputFile, head: bytes, where: str | None) -> list[Any]:
     records = []
-    for _, _, text in islice(texts_of(input_file, head), RECORDS_SEEN):
+    for _, _, text in islice(texts_of(input_file, head, where), RECORDS_SEEN):
         try:
             records.append(decode_record(text))
         except (RecordRejected, TooDeep):
@@ -227,16 +288,18 @@ def sample_records(input_file: InputFile, head: bytes) -> list[Any]:
     return records
 
 
-def texts_of(input_file: InputFile, head: bytes) -> Iterator[tuple[int | None, int, bytes]]:
-    """Yield the records of a head as `flatten_records` takes them."""
-    if not input_file.is_array:
+def texts_of(
+    input_file: InputFile, head: bytes, where: str | None
+) -> Iterator[tuple[int | None, int, bytes]]:
+    """Yield the records of a head as `flatten_records` takes them; `where` is their list's path."""
+    if not input_file.is_array and where is None:
         yield from numbered_lines(head, 0, 0)
         return
-    plain = replace(input_file, is_gzip=False, is_utf16=False)
+    plain = replace(input_file, compression=None, is_utf16=False)
     try:
-        for number, text in array_elements(plain, head):
+        for number, text in array_elements(plain, head, where):
             yield None, number, text
-    except CannotRun:  # the head ends in the middle of the array
+    except CannotRun:  # the head ends in the middle of the list
         return
 
 
@@ -275,7 +338,8 @@ def is_own_form(sample: Sample) -> bool:
 
 
 def simple(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Return the letters and digits of a name, without accents."""
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", name).lower())
 
 
 def field_for(role: str, fields: Iterable[str], taken: Iterable[str] = ()) -> str | None:
@@ -302,6 +366,8 @@ def guess_orders(sample: Sample) -> dict[str, Any]:
     date = field_for("date", sample.fields)
     found: dict[str, Any] = {
         **(sample.options or {}),
+        "decimal": decimal_of(inner[quantity]) if quantity else None,
+        "records": sample.records,
         "order_id": order_id,
         "items": sample.items,
         "product_id": product_id,
@@ -317,11 +383,11 @@ def guess_orders(sample: Sample) -> dict[str, Any]:
 
 
 def listing(sample: Sample, sold: set[str]) -> dict[str, Any]:
-    """Return the mapping of a product list that a table's names suggest; empty without a name.
+    """Return the mapping of a product list that a file's names suggest; empty without a name.
 
     The product id is the column with most ids that were `sold`, if there is one.
     """
-    if sample.file.kind == "json":
+    if is_own_form(sample):
         return {}
     common = {field: len(sold.intersection(values)) for field, values in sample.fields.items()}
     product_id = max(common, key=common.__getitem__, default=None)
@@ -333,11 +399,22 @@ def listing(sample: Sample, sold: set[str]) -> dict[str, Any]:
     category = field_for("category", sample.fields, [product_id, name])
     found = {
         **(sample.options or {}),
+        "records": sample.records,
         "product_id": product_id,
         "name": name,
         "category": category,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def decimal_of(values: list[str]) -> str | None:
+    """Return a comma where it is the decimal mark of numbers, and no mark of thousands."""
+    filled = [value.strip() for value in values if value.strip()]
+    with_comma = [value for value in filled if "," in value]
+    if not with_comma or not all(re.fullmatch(r"[+-]?\d*(,\d+)?", value) for value in filled):
+        return None
+    thousands = all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in with_comma)
+    return None if thousands else ","
 
 
 def cancelled_by(fields: dict[str, list[str]]) -> dict[str, Any] | None:
@@ -383,6 +460,8 @@ def kind_of_values(values: list[str]) -> str:
         return "whole numbers" + (", of several lengths" if len(widths) > 1 else "")
     if all(re.fullmatch(r"-?\d*\.?\d+(?:[eE][+-]?\d+)?", value) for value in values):
         return "numbers"
+    if decimal_of(values):
+        return "numbers with a decimal comma"
     return "text"
 
 
@@ -398,9 +477,37 @@ def warn_of_ids(sample: Sample, mapping: OrderMapping) -> Iterator[str]:
             )
 
 
-def show_baskets(sample: Sample, mapping: OrderMapping) -> Iterator[str]:
+def warn_of_unlisted(
+    flattened: Flattened, of_products: Sample, mapping: ProductMapping
+) -> Iterator[str]:
+    """Yield which share of the lines is of products that the list does not name, and why maybe."""
+    try:
+        products, _, _ = read_products([of_products.file.path], mapping)
+    except (CannotRun, Refused) as error:
+        yield f"The product list cannot be used: {error}"
+        return
+    listed = set(products["product_id"].to_pylist())
+    sold = [one for table in flattened.line_items for one in table["product_id"].to_pylist()]
+    unlisted = [one for one in sold if one not in listed]
+    if not unlisted:
+        return
+    first = unlisted[0]
+    yield (
+        f"Of the lines seen, {len(unlisted) / len(sold):.1%} are of products that"
+        f" {of_products.file.printable_path} does not name, such as {first}."
+    )
+    with_zeros = {one.lstrip("0"): one for one in listed if one.startswith("0")}
+    without_zeros = [one for one in unlisted if one in with_zeros]
+    if without_zeros:
+        one = without_zeros[0]
+        yield (
+            f"The list has {with_zeros[one]} where these have {one}: a tool took the ids for"
+            " numbers, and zeros in front are lost. Export them as text."
+        )
+
+
+def show_baskets(flattened: Flattened) -> Iterator[str]:
     """Yield the first baskets of a file as the mapping reads them, a line each."""
-    flattened = flatten_sample(sample, mapping)
     baskets: dict[str, list[str]] = {}
     for table in flattened.line_items:
         for row in table.slice(0, HEAD).to_pylist():
@@ -424,12 +531,14 @@ def flatten_sample(sample: Sample, mapping: OrderMapping) -> Flattened:
         found.add(next(parts, Flattened()))
     elif sample.file.kind == "csv":
         size = len(sample.head)
-        plain = replace(sample.file, is_gzip=False, is_utf16=False, size=size)
+        plain = replace(sample.file, compression=None, is_utf16=False, size=size)
         try:
             for part in flatten_csv(ByteRange(plain, 0, size), HEAD, sample.head, mapping):
                 found.add(part)
         except CannotRun:  # the head ends inside quotes
             pass
     else:
-        found.add(flatten_records(list(texts_of(sample.file, sample.head)), 0, mapping))
+        found.add(
+            flatten_records(list(texts_of(sample.file, sample.head, sample.records)), 0, mapping)
+        )
     return found

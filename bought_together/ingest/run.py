@@ -24,7 +24,6 @@ from bought_together.ingest.blocks import (
 from bought_together.ingest.byte_ranges import (
     Block,
     ByteRange,
-    array_elements,
     plan_byte_ranges,
     plan_tasks,
     read_lines,
@@ -32,6 +31,7 @@ from bought_together.ingest.byte_ranges import (
 )
 from bought_together.ingest.csv_rows import LongRows, flatten_csv
 from bought_together.ingest.inputs import InputFile, check_unchanged, digest, refuse_copies
+from bought_together.ingest.json_lists import array_elements, in_batches
 from bought_together.ingest.known_files import (
     Group,
     LakeRun,
@@ -69,7 +69,6 @@ from bought_together.storage.lake import (
 
 BLOCK_SIZE = 32 << 20
 OTHER_FORM = "`python scripts/inspect_input.py FILE` proposes a mapping for files of another form"
-ARRAY_ELEMENTS_A_PART = 1 << 16
 # In bytes of memory: small files that unpack to more are written in several parts.
 PART_SIZE = 64 << 20
 COUNTS = (
@@ -205,7 +204,8 @@ def flatten_into(
     manifest["refresh"] = {"full": why_full}
     if before:
         manifest["refresh"] = describe_refresh(before, manifest, numbers_kept)
-    check(manifest, max_reject_fraction, f"{run_path(lake_path, run)}/{REFUSAL}")
+    refusal = f"{run_path(lake_path, run)}/{REFUSAL}"
+    check(manifest, max_reject_fraction, refusal, bool(mapping and mapping.products))
     if newer := make_current(lake_path, run, manifest):
         print(
             f"warning: run {newer}, which started after this run {run}, is current and stays so",
@@ -271,7 +271,7 @@ def flatten_files(
     """
     if not input_files:
         return {}, {}
-    jobs = plan_tasks(plan_byte_ranges(input_files, block_size), block_size)
+    jobs = plan_tasks(plan_file_ranges(input_files, block_size, mapping), block_size)
     undigested = [
         one for one in input_files if one.digest is None and one.status and not one.status.has_etag
     ]
@@ -295,6 +295,15 @@ def flatten_files(
     }
     groups = groups_written(run, jobs, tallies, lines_before, reject_sizes)
     return groups, {one.number: found for one, found in zip(undigested, digests, strict=True)}
+
+
+def plan_file_ranges(
+    input_files: list[InputFile], block_size: int, mapping: OrderMapping | None
+) -> list[ByteRange]:
+    """Return the ranges of files; records in a list of a document are found only from its start."""
+    if mapping and mapping.records:
+        input_files = [replace(one, is_array=True) for one in input_files]
+    return plan_byte_ranges(input_files, block_size)
 
 
 def groups_written(
@@ -479,7 +488,8 @@ def read_mapped(
     elif kind == "csv":
         yield from flatten_csv(part, block_size, content, mapping)
     elif part.file.is_array:
-        for batch in in_batches(array_elements(part.file, content), block_size):
+        elements = array_elements(part.file, content, mapping.records)
+        for batch in in_batches(elements, block_size):
             yield flatten_records(batch, part.file.number, mapping)
     else:
         lines_before = 0
@@ -493,8 +503,8 @@ def read_mapped(
 def check_table(input_file: InputFile, mapping: OrderMapping) -> None:
     """Raise CannotRun unless the mapping makes sense for a table of order lines."""
     path = input_file.printable_path
-    if mapping.items:
-        raise CannotRun(f"{path} is a table, in which no list is called {mapping.items}")
+    if found := mapping.items or mapping.records:
+        raise CannotRun(f"{path} is a table, in which no list is called {found}")
     if not mapping.order_id:
         raise CannotRun(f"{path} is a table: the mapping must name the column of the order_id")
 
@@ -521,21 +531,6 @@ def of_file(flattened: Flattened, input_file: InputFile) -> Flattened:
     for row in flattened.rejects:
         row["source_file"] = input_file.printable_path
     return flattened
-
-
-def in_batches(
-    elements: Iterable[tuple[int, bytes]], block_size: int
-) -> Iterator[list[tuple[None, int, bytes]]]:
-    """Yield lists of up to ARRAY_ELEMENTS_A_PART elements or about `block_size` bytes."""
-    batch: list[tuple[None, int, bytes]] = []
-    size = 0
-    for number, text in elements:
-        batch.append((None, number, text))
-        size += len(text)
-        if len(batch) >= ARRAY_ELEMENTS_A_PART or size >= block_size:
-            yield batch
-            batch, size = [], 0
-    yield batch
 
 
 def unnumbered(lake: str, run: str, name: str) -> str:
@@ -620,7 +615,12 @@ def merge_reasons(
     return list(reasons.values())
 
 
-def check(manifest: dict[str, Any], max_reject_fraction: float, refusal_path: str) -> None:
+def check(
+    manifest: dict[str, Any],
+    max_reject_fraction: float,
+    refusal_path: str,
+    products_mapped: bool,
+) -> None:
     """Raise Refused or CannotRun when a run must not become current."""
     counts = manifest["counts"]["transactions"]
     read, touched = counts["records_read"], counts["records_touched"]
@@ -636,4 +636,4 @@ def check(manifest: dict[str, Any], max_reject_fraction: float, refusal_path: st
         )
     if not counts["records_kept"]:
         raise CannotRun(f"TRANSACTIONS contain no usable record; {OTHER_FORM}")
-    check_products(manifest, refusal_path)
+    check_products(manifest, refusal_path, products_mapped)

@@ -45,7 +45,7 @@ def flag(text: str) -> bool:
 SETTINGS = {
     "transactions": Param(
         default("transactions", "data/transactions*.txt"),
-        "Files and globs, comma-separated, on disk or s3://: JSON lines or one JSON array.",
+        "Files and globs, comma-separated, on disk or s3://: JSON lines, JSON arrays, or mapped.",
         type="string",
         minLength=1,
     ),
@@ -53,6 +53,12 @@ SETTINGS = {
         default("products", "data/products.txt"),
         "Product list, on disk or s3://: tab-separated product id, category code and name.",
         type="string",
+        minLength=1,
+    ),
+    "input_mapping": Param(
+        default("input_mapping"),
+        "A mapping (input.yml) of other shops' exports, on disk or s3://; empty: none.",
+        type=["null", "string"],
         minLength=1,
     ),
     "lake_path": Param(
@@ -129,6 +135,23 @@ SETTINGS = {
         "Set baskets of more than so many products aside; empty: 5,000.",
         type=["null", "integer"],
         minimum=1,
+    ),
+    "min_copurchase_count": Param(
+        default("min_copurchase_count", kind=int),
+        "Recommend only what is in so many baskets with the product; empty: 1.",
+        type=["null", "integer"],
+        minimum=1,
+    ),
+    "fill_short_lists": Param(
+        default("fill_short_lists", kind=flag),
+        "Fill short lists with what the category's buyers buy, then best sellers; empty: no.",
+        type=["null", "boolean"],
+    ),
+    "as_of": Param(
+        default("as_of"),
+        "The day on which pins and blocks count, as 2026-12-24; empty: the day of the build (UTC).",
+        type=["null", "string"],
+        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
     ),
 }
 PARAMS = {

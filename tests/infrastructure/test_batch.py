@@ -58,6 +58,8 @@ def test_task_builds_and_then_publishes(deployed: Deployment, bucket: str) -> No
     assert settings["TRANSACTIONS"] == f"s3://{bucket}/source/transactions*.txt*"
     assert settings["PRODUCTS"] == f"s3://{bucket}/source/products.txt"
     assert settings["MAX_REJECT_FRACTION"] == "0.01"
+    assert settings["MIN_COPURCHASE_COUNT"] == ""  # dbt_project.yml decides
+    assert "INPUT_MAPPING" not in settings
 
 
 def test_only_publish_knows_the_cache(deployed: Deployment) -> None:

@@ -25,11 +25,13 @@ from hypothesis import strategies as st
 
 from bought_together.ingest import blocks, byte_ranges
 from bought_together.ingest.blocks import NotClean, flatten_fast, flatten_lines
-from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges
+from bought_together.ingest.byte_ranges import plan_byte_ranges
 from bought_together.ingest.inputs import InputFile
+from bought_together.ingest.json_lists import array_elements
 from bought_together.ingest.line_items import LINE_ITEMS, Flattened
 from bought_together.ingest.record_rules import CONTROL_CHARACTER
 from bought_together.ingest.run import Tally, count_lines_before, read_ranges
+from tests.support.compression import zstd
 
 thoroughly = settings(max_examples=200, deadline=None, derandomize=True)
 slowly = settings(thoroughly, max_examples=100)
@@ -289,12 +291,11 @@ def test_every_record_is_kept_or_rejected_and_every_line_too(data):
 @given(
     data=files() | files().map(lambda text: b"\xef\xbb\xbf" + text),
     block_size=st.sampled_from([1, 40, 70, 90, 100, 130, 170, 230, 310, 500]),
-    is_gzip=st.booleans(),
+    compression=st.sampled_from([None, "gzip", "zstd"]),
 )
-def test_block_size_and_compression_change_nothing(data, block_size, is_gzip):
-    whole = InputFile(
-        1, stored(gzip.compress(data) if is_gzip else data), len(data), is_gzip, False
-    )
+def test_block_size_and_compression_change_nothing(data, block_size, compression):
+    pack = {None: bytes, "gzip": gzip.compress, "zstd": zstd}[compression]
+    whole = InputFile(1, stored(pack(data)), len(data), compression, False)
     bom = len(data) - len(data.removeprefix(b"\xef\xbb\xbf"))
     assert read_in_blocks(whole, block_size) == outcome(record_by_record(data[bom:], bom))
 
@@ -329,7 +330,7 @@ def test_an_array_holds_the_elements_that_were_put_in(elements, space, character
     separator = space + b"," + space
     data = b"[" + space + separator.join(elements) + space + b"]" + space
     with patch.object(byte_ranges, "CHARACTERS_READ", characters_read):
-        found = list(array_elements(InputFile(1, stored(data), len(data), False, True)))
+        found = list(array_elements(InputFile(1, stored(data), len(data), None, True)))
     assert found == [(n, text.replace(b"\r", b"\n")) for n, text in enumerate(elements)]
 
 

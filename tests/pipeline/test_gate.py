@@ -74,6 +74,32 @@ def test_ids_of_another_form_are_refused(published: Shop) -> None:
     assert_refused(published, "assert_most_purchases_listed", "MAX_UNLISTED_SHARE")
 
 
+def test_ids_that_lost_their_zeros_are_refused_and_seen_before(shop: Shop) -> None:
+    """A spreadsheet has taken the ids of the orders for numbers; one has no zero to lose."""
+    orders, products = shop.folder / "orders.csv", shop.folder / "products.csv"
+    lines = [(order, sku) for order in range(4) for sku in (110, 210, 3050)]
+    orders.write_text("order_id,sku\n" + "".join(f"{order},{sku}\n" for order, sku in lines))
+    products.write_text("sku,name\n0110,Tea\n0210,Milk\n3050,Salt\n")
+    inspected = shop.run("inspect_input", "--output", shop.folder / "input.yml", orders, products)
+    assert inspected.returncode == 0, inspected.stderr
+    said = f"Of the lines seen, 66.7% are of products that {products} does not name, such as 110."
+    assert f"# {said}\n# The list has 0110 where these have 110: a tool took" in inspected.stdout
+    settings = {
+        "TRANSACTIONS": orders,
+        "PRODUCTS": products,
+        "INPUT_MAPPING": shop.folder / "input.yml",
+    }
+    refused = shop.run("build", **settings)
+    assert_one_line(refused, 1, "nothing was published")
+    assert "assert_most_purchases_listed (fail)" in refused.stdout
+    assert "66.7%" in refused.stdout
+    assert not (shop.lake / "published.json").exists()
+    orders.write_text("order_id,sku\n" + "".join(f"{order},{sku:04}\n" for order, sku in lines))
+    mended = shop.run("inspect_input", products, orders).stdout
+    assert "order_id: order_id" in mended
+    assert "does not name" not in mended
+
+
 def test_a_list_whose_lines_are_mostly_unreadable_is_refused(published: Shop) -> None:
     published.write_products(["a\tC\tName of a", *(f"{each} C Name" for each in LISTED[1:])])
     assert_refused(published, "assert_most_purchases_listed", "MAX_UNLISTED_SHARE")

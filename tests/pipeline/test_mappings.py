@@ -1,6 +1,7 @@
 """The mapping file, the committed examples, and what is proposed for unknown files."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from click.testing import CliRunner
 from bought_together.errors import CannotRun
 from bought_together.ingest.mapping import parse_mapping, read_mapping
 from bought_together.ingest.proposals import propose
+from bought_together.ingest.report import report
 from bought_together.ingest.run import flatten
 from scripts import flatten as flatten_program
 from scripts import inspect_input
 from tests.support import ROOT
+from tests.support.compression import zstd
 from tests.support.shop import Shop
 
 WRONG = {
@@ -116,15 +119,15 @@ def read_examples() -> dict[str, tuple[dict[str, str], dict[str, str], list[Any]
             [("#1001", False, two), ("#1002", True, [("M-1", 1.0)])],
         ),
         "woocommerce": (
-            {"orders-1.json": json.dumps(orders)},
-            {"products.csv": "ID,Type,SKU,Name,Categories\n11,simple,T,Tea,Hot drinks\n"},
+            {"orders-1.json": json.dumps(orders, indent=1)},
+            {"wc-product-export.csv": "ID,Type,SKU,Name,Categories\n11,simple,T,Tea,Hot drinks\n"},
             [
                 ("727", False, [("11", 2.0), ("12", 1.0)]),
                 ("728", True, [("12", 1.0)]),
             ],
         ),
         "ga4": (
-            {"events.json": "".join(json.dumps(event) + "\n" for event in events)},
+            {"events-20260105.json": "".join(json.dumps(event) + "\n" for event in events)},
             {"items.csv": "item_id,item_name,item_category\n011,Tea,Drinks\n"},
             [("T-1", False, two)],
         ),
@@ -200,6 +203,28 @@ def test_an_example_reads_a_file_of_its_shape(shop: Shop, tmp_path: Path, name: 
     _, _, expected = EXAMPLES[name]
     assert [(*key, items) for key, items in baskets.items()] == expected
     assert all(row["product_name"] for row in shop.table("products").to_pylist())
+    assert f"\n{report(manifest)}\n...\n" in section(name)
+
+
+def section(name: str) -> str:
+    """Return what docs/mappings/README.md says of an example."""
+    text = (ROOT / "docs/mappings/README.md").read_text()
+    [found] = [one for one in text.split("\n## ") if f"({name}.yml)" in one]
+    return found
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_files_and_baskets_of_an_example_are_shown(tmp_path: Path, name: str) -> None:
+    transactions, products = write_example(tmp_path, name)
+    files = EXAMPLES[name][0] | EXAMPLES[name][1]
+    for content in files.values():
+        assert f"```\n{content.strip()}\n```" in section(name)
+    first_line = (ROOT / f"docs/mappings/{name}.yml").read_text().splitlines()
+    [command] = [line for line in first_line if line.startswith("# make build")]
+    assert f"$ {command.removeprefix('# ')}\n" in section(name)
+    text = propose(list(map(str, dict.fromkeys([*transactions, *products]))))
+    baskets = re.findall(r"^#   (\S+: .* x .*|\S+: \d+(?:, \d+)*)$", text, re.MULTILINE)
+    assert "\n".join(baskets) in section(name)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -220,6 +245,120 @@ def test_the_same_is_proposed(tmp_path: Path, name: str) -> None:
     first = EXAMPLES[name][2][0]
     assert f"#   {first[0]}: " in text
     assert first[2][0][0] in text
+
+
+def shopify_answer(orders: int) -> str:
+    """Return orders as Shopify's API answers, in one document."""
+    lines = [{"id": 1, "sku": "011", "quantity": 2, "tax_lines": [{"title": "VAT"}]}]
+    record = {"created_at": "2026-01-05T10:00:00-05:00", "cancelled_at": None, "line_items": lines}
+    return json.dumps({"orders": [{"id": 450 + n, **record} for n in range(orders)]}, indent=2)
+
+
+SHOPIFY_API = {
+    "records": "orders",
+    "order_id": "id",
+    "items": "line_items",
+    "product_id": "sku",
+    "quantity": "quantity",
+    "date": "created_at",
+    "cancelled": {"field": "cancelled_at"},
+}
+PRODUCT_ANSWER = json.dumps(
+    {"products": [{"id": "011", "title": "Tea", "images": [{"id": 9, "src": "x"}]}], "count": 1}
+)
+WEIGHED = "Order;SKU;Qty\n1;011;0,250\n1;M-1;1\n"
+PROPOSED: dict[str, tuple[dict[str, bytes], Any, str]] = {
+    "one long document": (
+        {"orders.json": shopify_answer(500).encode()},
+        {"transactions": SHOPIFY_API},
+        "JSON, with records in orders, with lines in line_items",
+    ),
+    "a short document, and products in another": (
+        {"p.json": PRODUCT_ANSWER.encode(), "o.json.zst": zstd(shopify_answer(2).encode())},
+        {
+            "transactions": SHOPIFY_API,
+            "products": {"records": "products", "product_id": "id", "name": "title"},
+        },
+        "Zstandard-compressed JSON, with records in orders",
+    ),
+    "documents, a line each": (
+        {"orders.json": (json.dumps(json.loads(shopify_answer(1))) + "\n").encode() * 2},
+        {"transactions": SHOPIFY_API},
+        "records in orders",
+    ),
+    "products as lines": (
+        {
+            "o.csv": b"order,sku\n1,011\n",
+            "p.jsonl": b'{"code": "011", "name": "Tea", "category": "C"}\n',
+        },
+        {
+            "transactions": {"order_id": "order", "product_id": "sku"},
+            "products": {"product_id": "code", "name": "name", "category": "category"},
+        },
+        "p.jsonl: JSON lines",
+    ),
+    "a decimal comma": (
+        {"orders.csv": WEIGHED.encode()},
+        {
+            "transactions": {
+                "delimiter": ";",
+                "decimal": ",",
+                "order_id": "Order",
+                "product_id": "SKU",
+                "quantity": "Qty",
+            }
+        },
+        "1: 0.25 x 011, 1 x M-1",
+    ),
+    "german names": (
+        {"b.csv": b"BestellNr;Artikel-Nummer;Bezeichnung;Menge\n1;0004;Tee;0,5\n"},
+        {
+            "transactions": {
+                "delimiter": ";",
+                "decimal": ",",
+                "order_id": "BestellNr",
+                "product_id": "Artikel-Nummer",
+                "quantity": "Menge",
+            },
+            "products": {
+                "delimiter": ";",
+                "product_id": "Artikel-Nummer",
+                "name": "Bezeichnung",
+                "repeats": True,
+            },
+        },
+        "1: 0.5 x 0004",
+    ),
+    "names that tell nothing": (
+        {"x.csv": b"a;b;menge\n1;2;3\n"},
+        None,
+        "# transactions:\n#   order_id: ...  (one of a, b, menge)\n"
+        "#   product_id: ...  (one of a, b, menge)\n#   delimiter: ;\n#   quantity: menge\n",
+    ),
+    "thousands": (
+        {"orders.csv": WEIGHED.replace("0,250", "1,000").encode()},
+        {
+            "transactions": {
+                "delimiter": ";",
+                "order_id": "Order",
+                "product_id": "SKU",
+                "quantity": "Qty",
+            }
+        },
+        "1 set aside, the first because: line: quantity is not a number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "expected", "said"), PROPOSED.values(), ids=PROPOSED)
+def test_a_form_is_recognised(
+    tmp_path: Path, files: dict[str, bytes], expected: Any, said: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    text = propose([str(tmp_path / name) for name in files])
+    assert yaml.safe_load(text) == expected
+    assert said in text
 
 
 def test_the_proposal_is_what_the_program_prints(tmp_path: Path) -> None:

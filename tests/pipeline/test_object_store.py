@@ -36,6 +36,7 @@ from bought_together.storage.lake import (
 )
 from bought_together.storage.pointers import move_pointer, read_json, write_json
 from tests.support import ROOT
+from tests.support.compression import zstd
 from tests.support.object_store import BUCKET, ObjectStore
 from tests.support.processes import PATIENCE, assert_one_line, program, wait_until
 from tests.support.service import publish, running
@@ -156,7 +157,8 @@ def test_inputs_of_every_kind_are_read_from_the_store(remote, shop):
     array = b"[" + b",".join(lines[200:]) + b"]"
     files = {
         "in/day 1.txt": b"".join(lines[:100]),
-        "in/day 2.txt.gz": gzip.compress(b"".join(lines[100:200])),
+        "in/day 2.txt.gz": gzip.compress(b"".join(lines[100:150])),
+        "in/day 3.txt.zst": zstd(b"".join(lines[150:200])),
         "array.json": array,
         "in/empty.txt": b"",
         "products.txt.gz": gzip.compress(SAMPLE["products"]),
@@ -537,7 +539,7 @@ def test_a_range_is_read_once(remote, here, monkeypatch):
 
     line = b'{"itemList": [{"item": "5010"}]}\n'
     data = line * (8_000_000 // len(line))
-    source = InputFile(0, remote.store.put(f"{remote.prefix}/large", data), len(data), False, False)
+    source = InputFile(0, remote.store.put(f"{remote.prefix}/large", data), len(data), None, False)
     monkeypatch.setattr(s3fs.S3File, "_fetch_range", count)
     ranges = plan_byte_ranges([source], 1_000_000)
     read = b"".join(block.data for part in ranges for block in read_lines(part, 1_000_000))

@@ -24,13 +24,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bought_together.errors import CannotRun, Refused
-from bought_together.ingest import csv_rows
+from bought_together.ingest import byte_ranges, csv_rows
 from bought_together.ingest.byte_ranges import ByteRange, plan_byte_ranges
 from bought_together.ingest.csv_rows import flatten_csv
 from bought_together.ingest.inputs import InputFile
 from bought_together.ingest.line_items import ORDER_LINES
 from bought_together.ingest.mapping import parse_mapping
+from bought_together.ingest.products import read_products
 from bought_together.ingest.run import flatten
+from tests.support.compression import zstd
 from tests.support.oracle import recommend
 from tests.support.real_data import real
 from tests.support.shop import Shop
@@ -127,6 +129,8 @@ SAME = {
     "utf-8 with a mark": b"\xef\xbb\xbf" + as_csv(CLEAN),
     "utf-16": as_csv(CLEAN).decode().encode("utf-16"),
     "gzip": gzip.compress(as_csv(CLEAN)),
+    "zstd": zstd(as_csv(CLEAN)),
+    "zstd of utf-16": zstd(as_csv(CLEAN).decode().encode("utf-16")),
     "spaces around ids": as_csv([[f" {row[0]} ", f" {row[1]}", *row[2:]] for row in CLEAN]),
     "columns in another order": b"\n".join(
         b",".join(reversed(line.split(b","))) for line in as_csv(CLEAN).splitlines()
@@ -203,6 +207,7 @@ def test_a_bad_row_is_set_aside_with_its_place(
 
 UNREADABLE = {
     "missing column": (b"order,product\n1,2\n", "has no column sku; it has order, product"),
+    "a name of two lines": (b'"or\nder",sku\n1,2\n', "has no column order; it has or der, sku"),
     "no header": (b"1,2,3,4,5,6\n", "has no column order"),
     "two columns of a name": (
         as_csv(CLEAN).replace(b"shop", b"sku"),
@@ -210,6 +215,7 @@ UNREADABLE = {
     ),
     "open quote": (as_csv(CLEAN) + b'3,"c,1,,,\n4,d,1,,,\n', "line 5 has a quote that is never"),
     "truncated gzip": (gzip.compress(as_csv(CLEAN * 999))[:-30], "cannot read"),
+    "truncated zstd": (zstd(as_csv(CLEAN * 999))[:-3], "cannot read"),
     "truncated parquet": (as_parquet(CLEAN)[:-9], "cannot read"),
     "empty": (b"", "contain no records"),
     "header alone": (as_csv([]), "contain no records"),
@@ -274,7 +280,7 @@ def test_both_readers_of_csv_give_the_same_rows(table: bytes, block_size: int) -
     content = b"order,sku,units,at,shop,state\n" + table
     mapping = parse_mapping(MAPPING, "input.yml").transactions
     assert mapping
-    stream = InputFile(3, "x", len(content), False, False, kind="csv", has_long_rows=True)
+    stream = InputFile(3, "x", len(content), None, False, kind="csv", has_long_rows=True)
 
     def read(ranges: list[ByteRange], size: int) -> Any:
         parts = [one for part in ranges for one in flatten_csv(part, size, content, mapping)]
@@ -297,6 +303,33 @@ def test_both_readers_of_csv_give_the_same_rows(table: bytes, block_size: int) -
     with suppress(csv_rows.LongRows):
         ranges = plan_byte_ranges([replace(stream, has_long_rows=False)], block_size)
         assert outcome(ranges, block_size) == expected
+
+
+@pytest.mark.parametrize("name", ["orders.csv", "orders.CSV.zst", "orders.tsv.gz"])
+def test_a_name_says_what_the_first_bytes_do_not(shop: Shop, name: str) -> None:
+    content = as_csv(CLEAN).replace(b"order", b"[order]", 1)
+    pack = {".zst": zstd, ".gz": gzip.compress}.get(Path(name).suffix, bytes)
+    flatten_files(
+        shop, {name: pack(content)}, MAPPING.replace("order_id: order", "order_id: '[order]'")
+    )
+    assert lines(shop) == KEPT
+
+
+def test_days_without_orders_are_no_copies(shop: Shop) -> None:
+    flatten_files(
+        shop, {"a.csv": as_csv([]), "b.csv": as_csv([]), "c.csv": as_csv(CLEAN), "d.csv": b""}
+    )
+    assert lines(shop) == KEPT
+    mapping = "transactions: {records: orders, order_id: id, product_id: sku}\n"
+    for name in ("a", "b", "c", "d"):
+        (shop.folder / f"in/{name}.csv").unlink()
+    page = json.dumps({"orders": [{"id": 1, "sku": "b"}]}).encode()
+    flatten_files(
+        shop, {"a.json": b'{"orders": []}', "b.json": b'{"orders": []}', "c.json": page}, mapping
+    )
+    assert [one[:2] for one in lines(shop)] == [("1", "b")]
+    with pytest.raises(CannotRun, match="have the same content"):
+        flatten_files(shop, {"d.json": page}, mapping)
 
 
 def test_an_encoding_is_named_in_the_mapping(shop: Shop) -> None:
@@ -391,6 +424,125 @@ def test_json_lines_of_a_line_each(shop: Shop) -> None:
     assert [one[:2] for one in lines(shop)] == [("1", "011"), ("1", "b")]
 
 
+ORDERS = [
+    {"id": 1, "lines": [{"sku": "011"}, {"sku": "b"}]},
+    {"id": 2, "lines": [{"sku": "b", "n": "2"}], "note": 'orders": [ \\'},
+    {"id": None, "lines": []},
+]
+WRAPPED_MAPPING = """
+transactions: {records: data.orders, order_id: id, items: lines, product_id: sku, quantity: n}
+"""
+# Around the list, whatever an API may say.
+AROUND = {
+    "orders": ["no"],
+    "n": None,
+    "x": [{"data": {"orders": [1]}}, "orders", []],
+    "note": '"data": {"orders": [',
+    "data": {"a": {"orders": [2]}, "next\\": "]}", "orders": ORDERS, "last": [[{}], "}"]},
+    "z": {"data": {"orders": [3]}},
+}
+WRAPPED = {
+    "pretty": json.dumps(AROUND, indent=2),
+    "escaped": json.dumps(AROUND).replace('"data"', '"d\\u0061ta"'),
+    "documents": "\n".join(json.dumps({"data": {"orders": [one]}}) for one in ORDERS),
+    "an empty answer": " ".join(
+        json.dumps({"data": {"orders": some}}) for some in (ORDERS[:1], [], ORDERS[1:])
+    ),
+    "utf-8 with a mark": "\ufeff" + json.dumps(AROUND),
+}
+
+
+@pytest.mark.parametrize("characters_read", [1, 7, 1 << 20])
+@pytest.mark.parametrize("text", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd])
+def test_records_stand_in_a_list_of_a_document(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, text: str, characters_read: int, pack: Any
+) -> None:
+    monkeypatch.setattr(byte_ranges, "CHARACTERS_READ", characters_read)
+    manifest = flatten_files(
+        shop, {"orders.json": pack(text.encode())}, WRAPPED_MAPPING, block_size=40
+    )
+    assert [one[:3] for one in lines(shop)] == [
+        ("1", "011", None),
+        ("1", "b", None),
+        ("2", "b", 2.0),
+    ]
+    places = [each & ((1 << 40) - 1) for each in shop.table("line_items")["order_id"].to_pylist()]
+    assert sorted(places) == [0, 0, 1]
+    [row] = shop.table("rejects").to_pylist()
+    assert (row["reason"], row["byte_offset"]) == ("record: order id is empty", 2)
+    assert manifest["counts"]["transactions"]["records_read"] == 3
+
+
+NOT_WRAPPED = {
+    "another name": ('{"data": {"order": []}}', "document 1 holds no list data.orders"),
+    "null": ('{"data": {"orders": null}}', "document 1 holds no list data.orders"),
+    "an object": ('{"data": {"orders": {"id": [1]}}}', "document 1 holds no list data.orders"),
+    "an error after a page": (
+        '{"data": {"orders": [{}]}}\n{"errors": "busy"}',
+        "document 2 holds no list data.orders",
+    ),
+    "an array": ('[{"data": {"orders": []}}]', "document 1 holds no list data.orders"),
+    "a word": ('null {"data": {"orders": []}}', "document 1 holds no list data.orders"),
+    "a bracket": ("]", "document 1 holds no list data.orders"),
+    "a wrong bracket": ("{]]", "document 1 holds no list data.orders"),
+    "cut in the list": (
+        '{"data": {"orders": [{}, {"id"',
+        "data.orders is not complete, broken after 1",
+    ),
+    "cut after it": ('{"data": {"orders": [{}]}', "data.orders is not complete, broken after 1"),
+    "cut before it": ('{"data": {"ord', "document 1 holds no list data.orders"),
+    "rubbish after it": ('{"data": {"orders": [{}]}} x', "document 2 holds no list data.orders"),
+    "two orders": ('{"data": {"orders": []}}', "contain no records"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), NOT_WRAPPED.values(), ids=NOT_WRAPPED)
+def test_a_document_without_its_list_is_one_line(shop: Shop, text: str, said: str) -> None:
+    with pytest.raises(CannotRun) as error:
+        flatten_files(shop, {"orders.json": text.encode()}, WRAPPED_MAPPING)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_holds_no_list_of_records(shop: Shop) -> None:
+    with pytest.raises(CannotRun, match=r"is a table, in which no list is called data\.orders"):
+        mapping = WRAPPED_MAPPING.replace("items: lines, ", "")
+        flatten_files(shop, {"orders.csv": as_csv(CLEAN)}, mapping)
+
+
+DECIMALS = {
+    "1,5": 1.5,
+    "-0,25": -0.25,
+    ",5": 0.5,
+    "2": 2.0,
+    "": None,
+    "1.5": "line: quantity is not a number",
+    "1.000,5": "line: quantity is not a number",
+    "1,000,5": "line: quantity is not a number",
+}
+
+
+@pytest.mark.parametrize("form", ["csv", "long rows", "json"])
+def test_a_decimal_comma_is_named_in_the_mapping(shop: Shop, form: str) -> None:
+    rows: Rows = [[text, "011", text, "", "", ""] for text in DECIMALS if text]
+    content = as_csv([*rows, ["", "", "", "", "", "a\nb"]] if form == "long rows" else rows)
+    if form == "json":
+        records = [{"order": row[0], "sku": row[1], "units": row[2]} for row in rows]
+        content = json.dumps([*records, {"order": "n", "sku": "b", "units": 2.5}]).encode()
+    flatten_files(shop, {"orders": content}, MAPPING + "  decimal: ','\n")
+    found = {one[0]: one[2] for one in lines(shop)}
+    kept = {text: units for text, units in DECIMALS.items() if isinstance(units, float)}
+    assert found == kept | ({"n": 2.5} if form == "json" else {})
+    reasons = [reason for _, reason in rejects(shop) if reason.startswith("line")]
+    assert reasons == ["line: quantity is not a number"] * 3
+
+
+def test_a_decimal_comma_that_no_mapping_names_is_a_reject(shop: Shop) -> None:
+    flatten_files(shop, {"orders.csv": as_csv([*CLEAN, ["3", "b", "1,5", "", "", ""]])})
+    assert rejects(shop) == [(5, "line: quantity is not a number")]
+
+
 PRODUCT_MAPPING = (
     MAPPING
     + """
@@ -420,6 +572,85 @@ def test_a_product_list_as_csv(shop: Shop) -> None:
         (6, "product: id is empty"),
         (7, "product: 1 column where 3 belong"),
     ]
+
+
+PRODUCT_RECORDS: list[Any] = [
+    {"sku": "011", "text": {"en": "Tea,\nloose"}, "kind": "C"},
+    {"sku": 7, "text": {"en": 1.50}},
+    {"sku": 7.50, "text": None},
+    {"sku": "b", "text": {"en": "Bread"}, "kind": None},
+    {"sku": "b", "text": {"en": "Toast"}},
+    {"text": {"en": "x"}},
+    {"sku": None},
+    {"sku": True},
+    {"sku": "c", "text": {"en": ["x"]}},
+    {"sku": "d", "kind": "\ud800"},
+    {"sku": "e\x01"},
+    ["f"],
+]
+PRODUCT_REASONS = [
+    "product: duplicate id",
+    "product: no id",
+    "product: id is empty",
+    "product: id is neither text nor a number",
+    "product: name is neither text nor a number",
+    "product: category holds half a surrogate pair",
+    "product: id holds a control character",
+    "product: not an object",
+]
+PRODUCT_FORMS = {
+    "lines": ("\n".join(map(json.dumps, PRODUCT_RECORDS)), ""),
+    "array": (json.dumps(PRODUCT_RECORDS, indent=1), ""),
+    "wrapped": (json.dumps({"next": 2, "products": PRODUCT_RECORDS}), "records: products, "),
+}
+
+
+@pytest.mark.parametrize(("text", "records"), PRODUCT_FORMS.values(), ids=PRODUCT_FORMS)
+@pytest.mark.parametrize("pack", [bytes, zstd])
+def test_a_product_list_as_json(shop: Shop, text: str, records: str, pack: Any) -> None:
+    path = shop.folder / "products.json"
+    path.write_bytes(pack(text.encode()))
+    content = f"products: {{{records}product_id: sku, name: text.en, category: kind}}"
+    mapping = parse_mapping(content, "input.yml").products
+    products, rejected, counts = read_products([str(path)], mapping)
+    assert products.to_pylist() == [
+        {"product_id": "011", "category_code": "C", "product_name": "Tea, loose"},
+        {"product_id": "7", "category_code": "", "product_name": "1.5"},
+        {"product_id": "7.5", "category_code": "", "product_name": ""},
+        {"product_id": "b", "category_code": "", "product_name": "Bread"},
+    ]
+    found = sorted(rejected.to_pylist(), key=lambda row: row["byte_offset"])
+    assert [row["reason"] for row in found] == PRODUCT_REASONS
+    numbers = [row["line_number"] for row in found]
+    assert numbers == (list(range(5, 13)) if text.startswith('{"sku') else [None] * 8)
+    assert json.loads(found[1]["raw_text"]) == PRODUCT_RECORDS[5]
+    assert counts == {"lines_read": 12, "lines_rejected": 8, "products": 4}
+
+
+UNREADABLE_PRODUCTS = {
+    "other names": (b'[{"id": 1}]', Refused, "1 of 1 lines are rejected; each row or record needs"),
+    "cut off": (b'[{"sku": 1}, {"sku"', CannotRun, "broken after 1 elements"),
+    "broken zst": (zstd(b'{"sku": 1}\n')[:-2], CannotRun, "cannot read"),
+    "empty": (b"", CannotRun, "contain no usable product and no line with text; each row"),
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"), UNREADABLE_PRODUCTS.values(), ids=UNREADABLE_PRODUCTS
+)
+def test_a_product_list_as_json_that_is_of_no_use_is_one_line(
+    shop: Shop, content: bytes, error: type[Exception], said: str
+) -> None:
+    (shop.folder / "products.json").write_bytes(content)
+    (shop.folder / "input.yml").write_text("products: {product_id: sku}")
+    shop.write([["a", "b"]], [])
+    with pytest.raises(error, match=said):
+        flatten(
+            str(shop.transactions),
+            str(shop.folder / "products.json"),
+            str(shop.lake),
+            input_mapping=str(shop.folder / "input.yml"),
+        )
 
 
 def test_products_may_stand_in_the_order_lines(shop: Shop) -> None:

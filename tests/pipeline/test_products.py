@@ -17,6 +17,7 @@ from bought_together.ingest import record_rules
 from bought_together.ingest.products import read_products
 from bought_together.ingest.reject_rows import RAW_TEXT_LIMIT
 from bought_together.ingest.run import flatten
+from tests.support.compression import zstd
 from tests.support.processes import assert_one_line
 
 BOM = b"\xef\xbb\xbf"
@@ -189,12 +190,13 @@ def test_raw_text_of_a_reject_is_capped(tmp_path):
     assert len(row[2]) == RAW_TEXT_LIMIT
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstd], ids=["gz", "zst"])
 @pytest.mark.parametrize("name", ["products.txt", "products [1] 'new'.txt", "prodütos.txt"])
-def test_a_gzipped_list_reads_like_a_plain_one(tmp_path, name):
+def test_a_compressed_list_reads_like_a_plain_one(tmp_path, name, pack):
     text = BOM + b"sku\tc\tn\nP1\tC1\tMilk\nP2\n"
-    plain, packed = tmp_path / name, tmp_path / f"{name}.gz"
+    plain, packed = tmp_path / name, tmp_path / f"{name}.packed"
     plain.write_bytes(text)
-    packed.write_bytes(gzip.compress(text[:20]) + gzip.compress(text[20:]))
+    packed.write_bytes(pack(text[:20]) + pack(text[20:]))
     (products, rejects, counts), expected = (read_products([str(path)]) for path in (packed, plain))
     assert (products, counts) == (expected[0], expected[2])
     assert rejects.drop_columns("source_file") == expected[1].drop_columns("source_file")
@@ -215,10 +217,11 @@ def damaged() -> bytes:
         damaged(),
         gzip.compress(b"P1\tC1\tMilk\n" * 100)[:-10],
         gzip.compress(b"P1\tC1\tMilk\n") + b"x",
+        zstd(b"P1\tC1\tMilk\n" * 100)[:-3],
     ],
-    ids=["damaged", "truncated", "rubbish-after"],
+    ids=["damaged", "truncated", "rubbish-after", "truncated-zst"],
 )
-def test_a_broken_gz_list_cannot_be_run(tmp_path, data):
+def test_a_broken_compressed_list_cannot_be_run(tmp_path, data):
     path = tmp_path / "products.txt.gz"
     path.write_bytes(data)
     with pytest.raises(CannotRun, match=r"^cannot read .*products\.txt\.gz: "):

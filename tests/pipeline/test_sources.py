@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -22,11 +23,13 @@ import pytest
 
 from bought_together.errors import CannotRun
 from bought_together.ingest import byte_ranges, inputs
-from bought_together.ingest.byte_ranges import array_elements, plan_byte_ranges, read_lines
+from bought_together.ingest.byte_ranges import plan_byte_ranges, read_lines
 from bought_together.ingest.inputs import inspect_files
+from bought_together.ingest.json_lists import array_elements
 from bought_together.ingest.line_items import ORDER_ID_OFFSET_BITS
 from bought_together.ingest.patterns import find_files
 from bought_together.ingest.run import flatten
+from tests.support.compression import zstd
 from tests.support.processes import assert_one_line
 
 BOM = b"\xef\xbb\xbf"
@@ -44,12 +47,30 @@ ARRAY = b"[" + b",".join(LINES) + b"]"
 BLOCK_SIZES = [1, 2, 7, 64, 1000, 1 << 20]
 
 
+def noisy_records() -> bytes:
+    """Return records of which hardly anything repeats, so that a block packs to over 64 KiB."""
+    chance = random.Random(0)
+    return b"".join(b'{"itemList": [{"item": "%b"}]}\n' % noise(chance) for _ in range(2000))
+
+
+def noise(chance: random.Random) -> bytes:
+    return bytes(chance.choices(PRINTABLE, k=200))
+
+
+PRINTABLE = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
+NOISE = noisy_records()
+SKIPPED = b"\x50\x2a\x4d\x18\x04\0\0\0size"  # a frame that readers skip
+
+
+def corrupt(packed: bytes) -> bytes:
+    """Return a compressed file that is damaged from its middle on."""
+    middle = len(packed) // 2
+    return packed[:middle] + bytes(byte ^ 0xFF for byte in packed[middle:])
+
+
 def corrupt_gzip() -> bytes:
-    """Return a .gz whose compressed text is damaged in the middle."""
     text = b"".join(hashlib.sha256(line).hexdigest().encode() + line for line in LINES * 50)
-    packed = bytearray(gzip.compress(text, mtime=0))
-    packed[len(packed) // 2 :] = bytes(byte ^ 0xFF for byte in packed[len(packed) // 2 :])
-    return bytes(packed)
+    return corrupt(gzip.compress(text, mtime=0))
 
 
 def flatten_shop(shop, transactions: object = None, **settings: Any) -> dict[str, int]:
@@ -82,6 +103,12 @@ ONCE = Counter(f"ITEM_{i}" for i in range(8))
         pytest.param("t", gzip.compress(b"") + gzip.compress(TEXT), 1, id="gz-first-member-empty"),
         pytest.param("t", gzip.compress(TEXT) + bytes(512), 1, id="gz-padded-with-zeros"),
         pytest.param("t", gzip.compress(BOM + TEXT), 1, id="gz-with-bom"),
+        pytest.param("transactions.txt.zst", zstd(TEXT), 1, id="zst"),
+        pytest.param("transactions.zst", TEXT, 1, id="suffix-zst-without-zst"),
+        pytest.param("t", zstd(TEXT) * 3, 3, id="zst-of-several-frames"),
+        pytest.param("t", zstd(TEXT[:100]) + zstd(TEXT[100:]), 1, id="zst-cut-in-a-line"),
+        pytest.param("t", SKIPPED + zstd(b"") + zstd(TEXT) + SKIPPED, 1, id="zst-of-other-frames"),
+        pytest.param("t", zstd(BOM + TEXT), 1, id="zst-with-bom"),
         pytest.param("my transactions.txt", TEXT, 1, id="space"),
         pytest.param("transactions[1].txt", TEXT, 1, id="brackets"),
         pytest.param("transactions*?.txt", TEXT, 1, id="glob-characters"),
@@ -283,6 +310,9 @@ COPIES = {
     "plain-and-gz": {"a.txt": TEXT, "a.txt.gz": gzip.compress(TEXT)},
     "plain-and-gz-of-other-content": {"a.txt": TEXT, "a.txt.gz": gzip.compress(LONG)},
     "plain-and-GZ": {"a.txt": TEXT, "a.txt.GZ": gzip.compress(TEXT)},
+    "zst": {"a.zst": zstd(LONG), "b.zst": zstd(LONG)},
+    "plain-and-zst": {"a.txt": TEXT, "a.txt.zst": zstd(TEXT)},
+    "gz-and-zst": {"a.txt.gz": gzip.compress(TEXT), "a.txt.zst": zstd(TEXT)},
 }
 
 
@@ -471,7 +501,14 @@ REFUSED = {
         "cannot read .*transactions.txt",
     ),
     "gz-truncated-array": (gzip.compress(ARRAY)[:-9], "cannot read .*transactions.txt"),
+    "corrupt-zst": (corrupt(zstd(NOISE)), "cannot read .*transactions.txt: OSError: ZSTD"),
+    "truncated-zst": (zstd(TEXT * 100)[:-5], "cannot read .*transactions.txt: .*Truncated"),
+    "truncated-long-zst": (zstd(NOISE)[:-5], "cannot read .*transactions.txt: .*Truncated"),
+    "zst-header-alone": (zstd(TEXT)[:5], "cannot read .*transactions.txt"),
+    "zst-then-rubbish": (zstd(TEXT) + b"rubbish", "cannot read .*transactions.txt"),
+    "zst-second-frame-cut": (zstd(NOISE) + zstd(TEXT)[:-5], "cannot read .*transactions.txt"),
     "empty-file": (b"", "no record"),
+    "empty-zst": (zstd(b""), "no record"),
     "empty-gz": (gzip.compress(b""), "no record"),
     "empty-array": (b"[]", "no record"),
     "array-cut-off": (
@@ -596,6 +633,7 @@ def test_a_glob_that_matches_nothing_is_one_line_too(shop):
         pytest.param(b"\n  [ " + b" , ".join(LINES) + b" ] \r\n ", id="spaces"),
         pytest.param(BOM + ARRAY, id="bom"),
         pytest.param(gzip.compress(ARRAY), id="gz"),
+        pytest.param(zstd(ARRAY), id="zst"),
         pytest.param(
             gzip.compress(BOM + json.dumps(SAMPLE, indent=1).encode()), id="gz-bom-pretty"
         ),
@@ -610,6 +648,14 @@ def test_an_array_gives_its_elements_with_their_numbers(shop, monkeypatch, text,
     line_items = shop.table("line_items").to_pylist()
     found = {row["order_id"]: (row["product_id"], row["quantity"]) for row in line_items}
     assert found == {number: (f"ITEM_{number}", float(number)) for number in range(8)}
+
+
+def test_an_array_is_known_where_its_first_packed_block_is_long(tmp_path):
+    path = tmp_path / "array.zst"
+    path.write_bytes(zstd(b"[" + NOISE.rstrip(b"\n").replace(b"\n", b",") + b"]"))
+    [found] = inspect_files([str(path)])
+    assert path.stat().st_size > inputs.HEAD
+    assert (found.compression, found.is_array, found.kind) == ("zstd", True, "json")
 
 
 ELEMENTS = {
@@ -664,7 +710,7 @@ def test_an_element_is_whole_wherever_the_reading_stops(tmp_path, monkeypatch, e
 
 
 def test_an_array_of_many_elements_is_written_in_parts_and_loses_none(shop, monkeypatch):
-    monkeypatch.setattr("bought_together.ingest.run.ARRAY_ELEMENTS_A_PART", 3)
+    monkeypatch.setattr("bought_together.ingest.json_lists.ARRAY_ELEMENTS_A_PART", 3)
     shop.transactions.write_bytes(ARRAY[:-1] + b", null, null" + b"]")
     counts = flatten_shop(shop)
     assert (counts["records_read"], counts["records_rejected"]) == (10, 2)
@@ -702,13 +748,13 @@ def records_of(text: bytes) -> list[tuple[int, int, bytes]]:
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd], ids=["plain", "gz", "zst"])
 @pytest.mark.parametrize("text", CUT.values(), ids=CUT)
-def test_ranges_hold_every_line_once_and_in_order(tmp_path, text, packed, block_size):
+def test_ranges_hold_every_line_once_and_in_order(tmp_path, text, pack, block_size):
     path = tmp_path / "transactions.txt"
-    path.write_bytes(gzip.compress(text) if packed else text)
+    path.write_bytes(pack(text))
     ranges = plan_byte_ranges(inspect_files([str(path)]), block_size)
-    assert packed or all(part.stop - part.start <= block_size for part in ranges)
+    assert pack is not bytes or all(part.stop - part.start <= block_size for part in ranges)
     blocks = [block for part in ranges for block in read_lines(part, block_size)]
     found = [(block, *record) for block in blocks for record in records_of(block.data)]
     lines = [(block.offset + offset, line) for block, _, offset, line in found]
@@ -717,14 +763,12 @@ def test_ranges_hold_every_line_once_and_in_order(tmp_path, text, packed, block_
 
 
 @pytest.mark.parametrize("block_size", [2, 64, 1000])
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd], ids=["plain", "gz", "zst"])
 @pytest.mark.parametrize("text", [CUT["rejects"], CUT["rejects-crlf-and-bom"]], ids=["lf", "crlf"])
-def test_order_ids_and_line_numbers_lead_back_whatever_the_block_size(
-    shop, text, packed, block_size
-):
+def test_order_ids_and_line_numbers_lead_back_whatever_the_block_size(shop, text, pack, block_size):
     first = shop.folder / "first.txt"
     first.write_bytes(TEXT)
-    shop.transactions.write_bytes(gzip.compress(text) if packed else text)
+    shop.transactions.write_bytes(pack(text))
     flatten_shop(shop, f"{first},{shop.transactions}", block_size=block_size)
     texts = [TEXT, text]
     paths = [file["path"] for file in shop.manifest()["files"]]

@@ -17,6 +17,7 @@ from bought_together.errors import CannotRun
 from bought_together.storage.lake import lake_path_setting
 from bought_together.storage.warehouse import check_path, current_memory_limit, duckdb_limits
 from scripts import build, count_pairs, flatten
+from tests.support import ROOT
 from tests.support.exports import LISTED, ROWS, write_export
 from tests.support.shop import SETTINGS, Shop
 
@@ -257,3 +258,30 @@ def test_a_lookup_reads_the_default_lake_where_its_setting_is_empty(shop: Shop) 
     finished = shop.run("recommend", "011", LAKE_PATH="")
     assert finished.returncode == 0, finished.stderr
     assert "Tea, black" in finished.stdout
+
+
+# What decides what is read, refused and recommended, every night or in one run.
+EVERY_NIGHT = (
+    "TRANSACTIONS",
+    "PRODUCTS",
+    "INPUT_MAPPING",
+    "MAX_REJECT_FRACTION",
+    "MAX_UNLISTED_SHARE",
+    "MIN_BASKETS_SHARE",
+    "MAX_BASKET_PRODUCTS",
+    "MIN_COPURCHASE_COUNT",
+    "FILL_SHORT_LISTS",
+)
+IN_ONE_RUN = ("ALLOW_OLDER_DATA", "AS_OF")
+DEPLOYED = {
+    "deploy/image/compose.yaml": ("\n      {0}: ${{{0}:-", EVERY_NIGHT + IN_ONE_RUN),
+    "deploy/airflow/recommendations_dag.py": ('\n    "{1}": Param(', EVERY_NIGHT + IN_ONE_RUN),
+    "deploy/cloudformation/batch.yaml": ("Name: {0}", EVERY_NIGHT),
+}
+
+
+@pytest.mark.parametrize("path", DEPLOYED)
+def test_every_deployment_passes_what_a_shop_decides(path: str) -> None:
+    form, names = DEPLOYED[path]
+    text = (ROOT / path).read_text()
+    assert [name for name in names if form.format(name, name.lower()) not in text] == []
