@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +85,6 @@ def render_jinja(text: str, known: Mapping[str, Any]) -> str:
     return template(text).render(known, env_var=env_var)
 
 
-@cache
 def template(text: str) -> jinja2.Template:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
