@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 import fsspec
@@ -288,11 +289,11 @@ def kind_of(head: bytes, name: str) -> str:
     """
     if head.startswith(PARQUET_MAGIC):
         return "parquet"
-    plain, suffix = os.path.splitext(name.lower())
-    if suffix in SUFFIXES:
-        suffix = os.path.splitext(plain)[1]
-    if suffix in KIND_BY_SUFFIX:
-        return KIND_BY_SUFFIX[suffix]
+    path = PurePosixPath(name.lower())
+    if path.suffix in SUFFIXES:
+        path = path.with_suffix("")
+    if path.suffix in KIND_BY_SUFFIX:
+        return KIND_BY_SUFFIX[path.suffix]
     return "json" if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"[", b"") else "csv"
 
 

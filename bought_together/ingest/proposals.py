@@ -439,12 +439,13 @@ def formats_of(values: list[str]) -> list[str] | None:
 def describe_sample(sample: Sample) -> Iterator[str]:
     """Yield what was seen in a file, a line each."""
     yield f"{sample.file.printable_path}: {sample.facts}"
-    for fields in (sample.fields, sample.item_fields or {}):
+    in_lines = f"{sample.items}[]."
+    for before, fields in (("", sample.fields), (in_lines, sample.item_fields or {})):
         for name, values in fields.items():
             filled = [value for value in values if value.strip()]
             examples = ", ".join(dict.fromkeys(value[:40] for value in filled[:50]))
             shown = ", ".join(examples.split(", ")[:EXAMPLES])
-            yield f"  {name}: {kind_of_values(filled)}{', e.g. ' + shown if shown else ''}"
+            yield f"  {before}{name}: {kind_of_values(filled)}{', e.g. ' + shown if shown else ''}"
 
 
 def kind_of_values(values: list[str]) -> str:

@@ -271,7 +271,8 @@ PROPOSED: dict[str, tuple[dict[str, bytes], Any, str]] = {
     "one long document": (
         {"orders.json": shopify_answer(500).encode()},
         {"transactions": SHOPIFY_API},
-        "JSON, with records in orders, with lines in line_items",
+        "JSON, with records in orders, with lines in line_items\n"
+        "#   id: whole numbers, e.g. 450, 451, 452\n",
     ),
     "a short document, and products in another": (
         {"p.json": PRODUCT_ANSWER.encode(), "o.json.zst": zstd(shopify_answer(2).encode())},
@@ -279,7 +280,7 @@ PROPOSED: dict[str, tuple[dict[str, bytes], Any, str]] = {
             "transactions": SHOPIFY_API,
             "products": {"records": "products", "product_id": "id", "name": "title"},
         },
-        "Zstandard-compressed JSON, with records in orders",
+        "\n#   line_items[].sku: digits, with leading zeros, e.g. 011\n",
     ),
     "documents, a line each": (
         {"orders.json": (json.dumps(json.loads(shopify_answer(1))) + "\n").encode() * 2},

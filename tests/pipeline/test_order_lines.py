@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bought_together.errors import CannotRun, Refused
-from bought_together.ingest import byte_ranges, csv_rows
+from bought_together.ingest import byte_ranges, csv_rows, json_lists
 from bought_together.ingest.byte_ranges import ByteRange, plan_byte_ranges
 from bought_together.ingest.csv_rows import flatten_csv
 from bought_together.ingest.inputs import InputFile
@@ -216,6 +216,10 @@ UNREADABLE = {
     "open quote": (as_csv(CLEAN) + b'3,"c,1,,,\n4,d,1,,,\n', "line 5 has a quote that is never"),
     "truncated gzip": (gzip.compress(as_csv(CLEAN * 999))[:-30], "cannot read"),
     "truncated zstd": (zstd(as_csv(CLEAN * 999))[:-3], "cannot read"),
+    "parquet with a name that is no text": (
+        as_parquet(CLEAN).replace(b"shop", b"\x80hop"),
+        "cannot read",
+    ),
     "truncated parquet": (as_parquet(CLEAN)[:-9], "cannot read"),
     "empty": (b"", "contain no records"),
     "header alone": (as_csv([]), "contain no records"),
@@ -449,6 +453,9 @@ WRAPPED = {
         json.dumps({"data": {"orders": some}}) for some in (ORDERS[:1], [], ORDERS[1:])
     ),
     "utf-8 with a mark": "\ufeff" + json.dumps(AROUND),
+    "a list of a name": json.dumps(AROUND).replace(
+        '"data": {"a"', '"data": ["a", "orders", [4]], "data": {"a"'
+    ),
 }
 
 
@@ -459,6 +466,7 @@ def test_records_stand_in_a_list_of_a_document(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, text: str, characters_read: int, pack: Any
 ) -> None:
     monkeypatch.setattr(byte_ranges, "CHARACTERS_READ", characters_read)
+    monkeypatch.setattr(json_lists, "LONGEST_NAME_OF_A_FIELD", 12)
     manifest = flatten_files(
         shop, {"orders.json": pack(text.encode())}, WRAPPED_MAPPING, block_size=40
     )
