@@ -90,7 +90,10 @@ class Plugin(BasePlugin):
         rules = counting_rules(project, flags.VARS)
         fingerprint = counted_by(rules, project)
         plan = plan_count(self.lake_path, run, fingerprint, flags.FULL_REFRESH)
-        mount_state(conn, plan.state or "", KEPT_TABLES if plan.state else ())
+        if plan.state:
+            mount_state(conn, plan.state, KEPT_TABLES, plan.state_files)
+        else:
+            mount_state(conn)
         mount_changes(conn, plan.unchanged, plan.changed, run.get("orders"))
         mount_plan(conn, plan.summary, fingerprint)
 

@@ -24,20 +24,21 @@ BASKET_SIZES = pa.schema(
     [("file_number", pa.int64()), ("product_count", pa.int32()), ("basket_count", pa.int64())]
 )
 OVERSIZED_BASKETS = pa.schema([("order_id", pa.int64()), ("product_count", pa.int64())])
+BASKET_COUNT = pa.field("basket_count", pa.int64())
 
 
 def read_baskets(
     job: tuple[int, ChangedPart],
     *,
     purchases: ModelQuery,
-    given: Mapping[str, Parquet],
+    given: Mapping[str, Parquet | pa.Table],
     work: str,
 ) -> pa.Table:
     """Write the baskets of one part of the line items, and the basket count of each product.
 
     Products are coded by the part's own dictionary here, and counted below zero when the part's
     files were removed. `purchases` selects order_id and product_id; `given` are the other tables
-    that it reads. Returns the oversized baskets as OVERSIZED_BASKETS.
+    that it reads. Returns the oversized baskets as OVERSIZED_BASKETS, counted likewise.
     """
     number, part = job
     ours = f"order_id >> {ORDER_ID_OFFSET_BITS} in ({', '.join(map(str, part.numbers or ()))})"
@@ -61,7 +62,8 @@ def read_baskets(
     write_arrow(baskets_path(work, number), pa.table(rows))
     counted = {"product_id": products.dictionary, "basket_count": part.change * basket_counts}
     write_part(f"{work}/counted-{number:05d}.parquet", pa.table(counted))
-    return oversized.select(OVERSIZED_BASKETS.names).cast(OVERSIZED_BASKETS)
+    oversized = oversized.select(OVERSIZED_BASKETS.names).cast(OVERSIZED_BASKETS)
+    return oversized.append_column(BASKET_COUNT, [np.full(len(oversized), part.change)])
 
 
 def number_baskets(
@@ -71,7 +73,7 @@ def number_baskets(
 
     Returns the number of items, the effort of counting their pairs (for each range of product
     numbers that begins at one of `edges`, a number roughly proportional to time), and the baskets'
-    sizes as BASKET_SIZES, of which there are none when the part's files were removed.
+    sizes as BASKET_SIZES, counted below zero when the part's files were removed.
     """
     number, part = job
     baskets = read_arrow(baskets_path(work, number))
@@ -88,12 +90,14 @@ def number_baskets(
     write_arrow(
         numbered_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
     )
-    sizes = basket_sizes(baskets["order_id"].to_numpy(), ends)
-    return len(items), effort, sizes if part.change > 0 else sizes.slice(0, 0)
+    return len(items), effort, basket_sizes(baskets["order_id"].to_numpy(), ends, part.change)
 
 
-def basket_sizes(order_ids: np.ndarray, ends: np.ndarray) -> pa.Table:
-    """Return how many baskets of each file have each number of products, as BASKET_SIZES."""
+def basket_sizes(order_ids: np.ndarray, ends: np.ndarray, change: int) -> pa.Table:
+    """Return how many baskets of each file have each number of products, as BASKET_SIZES.
+
+    Each basket counts as `change`.
+    """
     sizes = pa.table(
         {
             "file_number": order_ids >> ORDER_ID_OFFSET_BITS,
@@ -101,7 +105,8 @@ def basket_sizes(order_ids: np.ndarray, ends: np.ndarray) -> pa.Table:
         }
     )
     counted = sizes.group_by(["file_number", "product_count"]).aggregate([([], "count_all")])
-    return counted.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES)
+    counted = counted.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES)
+    return counted.set_column(2, BASKET_COUNT, pc.multiply(counted["basket_count"], change))
 
 
 def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@
     lake.input_files              number and path of the files that the run was read from
     lake.line_item_changes        the line items, and those of files that are gone: change is 1 for
                                   what the state lacks, -1 for what is gone, 0 for the rest
-    lake.state_*                  the state that the build continues from; empty without one
+    lake.state_*                  the state that the build continues from, and the input files that
+                                  it was counted from; empty without one
     lake.mounted_count            folder and rules of the run's counted pairs; an error without them
     lake.published_build          size and newest date of the published build; no row before one is
     lake.published_recommendations
@@ -121,7 +122,7 @@ def mount_count(
         columns = ", ".join(f"null::{kind} as {name}" for name, kind in COUNT.items())
         select = f"select {columns} where error({literal(missing)}) is null"
         create_view(connection, "mounted_count", select)
-        mount_state(connection, "", ())
+        mount_state(connection)
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])
         mount_state(connection, f"{folder}/{counted['folder']}", STATE_TABLES)
@@ -140,9 +141,16 @@ def mount_plan(connection: duckdb.DuckDBPyConnection, summary: str, counted_by: 
 
 
 def mount_state(
-    connection: duckdb.DuckDBPyConnection, folder: str, tables: Collection[str]
+    connection: duckdb.DuckDBPyConnection,
+    folder: str = "",
+    tables: Collection[str] = (),
+    files: list[dict[str, Any]] | None = None,
 ) -> None:
-    """Point the views of the state to these tables in a folder; the others are empty."""
+    """Point the views of the state to these tables in a folder; the others are empty.
+
+    `files` are those that the state was counted from, as in a manifest.
+    """
+    mount_rows(connection, "state_input_files", INPUT_FILE, files or [])
     for table, types in STATE_TABLES.items():
         if table in tables:
             parts = parquet_glob(f"{folder}/{table}") + "/*.parquet"
@@ -157,7 +165,16 @@ def mount_changes(
     changed: Iterable[tuple[str, int, list[int] | None]],
     orders: str | None = None,
 ) -> None:
-    """Point a view to line items, with what has changed since a state.
+    """Point a view to line items, with what has changed since a state; see `select_changes`."""
+    create_view(connection, "line_item_changes", select_changes(unchanged, changed, orders))
+
+
+def select_changes(
+    unchanged: Iterable[str],
+    changed: Iterable[tuple[str, int, list[int] | None]],
+    orders: str | None = None,
+) -> str:
+    """Return SQL that selects line items, with what has changed since a state.
 
     `changed` holds parts with files that were added (1) or removed (-1), and the numbers of these
     files; None when the part holds no others. `orders` is what the run's manifest says of mapped
@@ -176,7 +193,7 @@ def mount_changes(
         for (change, condition), paths in parts.items()
         if paths
     ]
-    create_view(connection, "line_item_changes", " union all ".join(selects))
+    return " union all ".join(selects)
 
 
 def order_columns(orders: str | None) -> str:
@@ -193,7 +210,7 @@ def order_columns(orders: str | None) -> str:
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the views point to a run of the lake that still exists."""
     try:
-        state = [f"state_{table}" for table in STATE_TABLES]
+        state = [f"state_{table}" for table in ("input_files", *STATE_TABLES)]
         for table in (*RUN_TABLES, "input_files", "line_item_changes", *state, *PUBLISHED_VIEWS):
             connection.execute(f"select 1 from {schema(connection)}.{table} limit 0")
     except duckdb.Error:
