@@ -84,9 +84,7 @@ def resolve_orders(
     return changed, dict(zip(KINDS, numbers, strict=True))
 
 
-def write_lines(
-    db: duckdb.DuckDBPyConnection, model: str, change: int, target: str
-) -> list[str]:
+def write_lines(db: duckdb.DuckDBPyConnection, model: str, change: int, target: str) -> list[str]:
     """Write a model's lines of this change; returns the paths of the parts, which hold some each.
 
     Unchanged lines are at least one part, so that their table exists.

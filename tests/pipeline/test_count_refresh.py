@@ -227,7 +227,9 @@ def test_a_change_of_most_data_counts_everything(shop: CountedShop) -> None:
     assert shop.night("duckdb").summary == "everything: most of the data has changed"
 
 
-def test_a_state_with_too_little_is_a_defect(shop: CountedShop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_with_too_little_is_a_defect(
+    shop: CountedShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A count below zero stops the build; no table would show it."""
     write_months(shop, range(8))
     shop.night("dask")

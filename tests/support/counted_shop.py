@@ -224,6 +224,10 @@ def found(connection: duckdb.DuckDBPyConnection) -> Counts:
     rows = connection.sql("from int_baskets_sized").fetchall()
     sizes = {(paths[file], size): number for file, size, number in rows}
     assert len(sizes) == len(rows)
+    kept = connection.sql(
+        "select count(distinct order_id) from int_line_items_kept where change >= 0"
+    ).fetchall()
+    assert kept == [(sum(sizes.values()),)]
     oversized = connection.sql(
         "select order_id >> 40, product_count from int_baskets_oversized where change >= 0"
     ).fetchall()
