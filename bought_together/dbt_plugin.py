@@ -29,6 +29,7 @@ from bought_together.storage.mount import (
     is_mounted,
     mount_changes,
     mount_count,
+    mount_files,
     mount_lake,
     mount_plan,
     mount_state,
@@ -90,10 +91,8 @@ class Plugin(BasePlugin):
         rules = counting_rules(project, flags.VARS)
         fingerprint = counted_by(rules, project)
         plan = plan_count(self.lake_path, run, fingerprint, flags.FULL_REFRESH)
-        if plan.state:
-            mount_state(conn, plan.state, KEPT_TABLES, plan.state_files)
-        else:
-            mount_state(conn)
+        mount_state(conn, plan.state or "", KEPT_TABLES if plan.state else ())
+        mount_files(conn, plan.files)
         mount_changes(conn, plan.unchanged, plan.changed, run.get("orders"))
         mount_plan(conn, plan.summary, fingerprint)
 

@@ -31,7 +31,7 @@ def read_baskets(
     job: tuple[int, ChangedPart],
     *,
     purchases: ModelQuery,
-    given: Mapping[str, Parquet | pa.Table],
+    given: Mapping[str, Parquet],
     work: str,
 ) -> pa.Table:
     """Write the baskets of one part of the line items, and the basket count of each product.

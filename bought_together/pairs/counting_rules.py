@@ -22,7 +22,6 @@ OVERSIZED = "int_baskets_oversized"
 ORDER_LINES_RESOLVED = "int_order_lines_resolved"
 LINE_ITEMS, PRODUCTS = "lake_line_item_changes", "lake_products"
 INPUT_FILES = "lake_input_files"
-STATE_FILES = "state_input_files"
 STATE_OVERSIZED = "state_oversized_baskets"
 
 
@@ -66,7 +65,7 @@ def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) ->
     Raises CannotRun when a model or a seed cannot be read.
     """
     variables = project_vars(project) | dict(overrides or {})
-    given = (LINE_ITEMS, INPUT_FILES, PRODUCTS, STATE_FILES, STATE_OVERSIZED)
+    given = (LINE_ITEMS, INPUT_FILES, PRODUCTS, STATE_OVERSIZED)
     return CountingRules(
         compile_model(PURCHASES, given, project, variables),
         compile_model(KEYS, (COUNTED, PRODUCTS), project, variables),

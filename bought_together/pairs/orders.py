@@ -5,20 +5,14 @@ orders, and spills to disk where memory is short.
 """
 
 import os
-from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
 
 from bought_together.errors import CannotRun, describe
-from bought_together.pairs.counting_rules import (
-    INPUT_FILES,
-    LINE_ITEMS,
-    STATE_FILES,
-    CountingRules,
-)
-from bought_together.pairs.model_sql import Parquet, quoted, sign_in_for
+from bought_together.pairs.counting_rules import INPUT_FILES, LINE_ITEMS, CountingRules
+from bought_together.pairs.model_sql import quoted, sign_in_for
 from bought_together.pairs.state import ChangedPart, CountPlan
 from bought_together.storage.duckdb_s3 import literal
 from bought_together.storage.filesystem import make_folder
@@ -40,17 +34,16 @@ NUMBERS = """
 def resolve_orders(
     plan: CountPlan,
     orders: str,
-    given: Mapping[str, Parquet | pa.Table],
+    input_files: pa.Table,
     rules: CountingRules,
     folder: str,
 ) -> tuple[list[ChangedPart], dict[str, int]]:
     """Write the lines that the orders of a run come down to, in parts of whole baskets.
 
-    `orders` is what the run's manifest says of them. `given` has the input files of the run, and
-    those of the state. Returns the parts that have changed since the state, and the numbers of
-    orders: all, cancelled, and exported more than once. What has not changed is below the count's
-    `folder` as well, for dbt to read. Raises CannotRun when DuckDB cannot read, write or run the
-    model.
+    `orders` is what the run's manifest says of them. Returns the parts that have changed since the
+    state, and the numbers of orders: all, cancelled, and exported more than once. What has not
+    changed is below the count's `folder` as well, for dbt to read. Raises CannotRun when DuckDB
+    cannot read, write or run the model.
     """
     make_folder(f"{folder}/{ORDER_LINES_COUNTED}")
     paths = [*(part.path for part in plan.changed), *plan.unchanged]
@@ -60,8 +53,7 @@ def resolve_orders(
             duckdb.connect(f"{scratch}/orders.duckdb", config={**duckdb_limits(os.environ)}) as db,
         ):
             sign_in_for(db, folder, *paths)
-            for name in (INPUT_FILES, STATE_FILES):
-                db.register(name, given[name])
+            db.register(INPUT_FILES, input_files)
             lines = select_changes(plan.unchanged, plan.changed, orders)
             db.execute(f"create temp view {LINE_ITEMS} as {lines}")
             *parents, (model, sql) = rules.orders.views.items()

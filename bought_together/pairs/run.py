@@ -51,7 +51,6 @@ from bought_together.pairs.counting_rules import (
     COUNTED,
     INPUT_FILES,
     PRODUCTS,
-    STATE_FILES,
     CountingRules,
     counting_rules,
 )
@@ -98,7 +97,6 @@ COUNT_SCHEMAS = {
     "product_pairs": PRODUCT_PAIRS,
     "shortlist": SHORTLIST,
 }
-INPUT_FILE = pa.schema([("number", pa.int64()), ("path", pa.string())])
 # The ranking packs a count into 31 bits (macros/pack_rank.sql).
 LARGEST_COUNT = (1 << 31) - 1
 
@@ -200,12 +198,13 @@ def count_run(
     """Write the tables of a count of a run to `folder` and return its totals."""
     work = f"{folder}/work"
     [products_path] = table_parts(lake, manifest, "products")
-    files = {INPUT_FILES: manifest["files"], STATE_FILES: plan.state_files}
-    given = {name: pa.Table.from_pylist(rows, INPUT_FILE) for name, rows in files.items()}
-    given[PRODUCTS] = Parquet(products_path)
+    numbered_files = pa.Table.from_pylist(
+        [{"number": file["number"], "path": file["path"]} for file in plan.files]
+    )
+    given = {PRODUCTS: Parquet(products_path), INPUT_FILES: numbered_files}
     orders: dict[str, int] = {}
     if manifest.get("orders"):
-        changed, orders = resolve_orders(plan, manifest["orders"], given, rules, folder)
+        changed, orders = resolve_orders(plan, manifest["orders"], numbered_files, rules, folder)
         plan = plan._replace(changed=changed)
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     oversized = run_tasks(read, list(enumerate(plan.changed)), client)

@@ -3,11 +3,11 @@
     lake.mounted_run              the run's id, and the start of the newest build before this one;
                                   without a run, reading it raises a one-line error
     lake.line_items, products, rejects
-    lake.input_files              number and path of the files that the run was read from
+    lake.input_files              number and path of the files that the run was read from, and of
+                                  files that are gone
     lake.line_item_changes        the line items, and those of files that are gone: change is 1 for
                                   what the state lacks, -1 for what is gone, 0 for the rest
-    lake.state_*                  the state that the build continues from, and the input files that
-                                  it was counted from; empty without one
+    lake.state_*                  the state that the build continues from; empty without one
     lake.mounted_count            folder and rules of the run's counted pairs; an error without them
     lake.published_build          size and newest date of the published build; no row before one is
     lake.published_recommendations
@@ -100,7 +100,7 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> dict[st
     )
     for table in RUN_TABLES:
         mount_parquet(connection, table, map(parquet_glob, table_parts(lake, current, table)))
-    mount_rows(connection, "input_files", INPUT_FILE, current["files"])
+    mount_files(connection, current["files"])
     mount_published(connection, lake_path)
     return current
 
@@ -122,7 +122,7 @@ def mount_count(
         columns = ", ".join(f"null::{kind} as {name}" for name, kind in COUNT.items())
         select = f"select {columns} where error({literal(missing)}) is null"
         create_view(connection, "mounted_count", select)
-        mount_state(connection)
+        mount_state(connection, "", ())
     else:
         mount_rows(connection, "mounted_count", COUNT, [counted])
         mount_state(connection, f"{folder}/{counted['folder']}", STATE_TABLES)
@@ -141,22 +141,20 @@ def mount_plan(connection: duckdb.DuckDBPyConnection, summary: str, counted_by: 
 
 
 def mount_state(
-    connection: duckdb.DuckDBPyConnection,
-    folder: str = "",
-    tables: Collection[str] = (),
-    files: list[dict[str, Any]] | None = None,
+    connection: duckdb.DuckDBPyConnection, folder: str, tables: Collection[str]
 ) -> None:
-    """Point the views of the state to these tables in a folder; the others are empty.
-
-    `files` are those that the state was counted from, as in a manifest.
-    """
-    mount_rows(connection, "state_input_files", INPUT_FILE, files or [])
+    """Point the views of the state to these tables in a folder; the others are empty."""
     for table, types in STATE_TABLES.items():
         if table in tables:
             parts = parquet_glob(f"{folder}/{table}") + "/*.parquet"
             mount_parquet(connection, f"state_{table}", [parts])
         else:
             mount_rows(connection, f"state_{table}", types, [])
+
+
+def mount_files(connection: duckdb.DuckDBPyConnection, files: list[dict[str, Any]]) -> None:
+    """Make a view of input files, given as in a manifest."""
+    mount_rows(connection, "input_files", INPUT_FILE, files)
 
 
 def mount_changes(
@@ -210,7 +208,7 @@ def order_columns(orders: str | None) -> str:
 def is_mounted(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether the views point to a run of the lake that still exists."""
     try:
-        state = [f"state_{table}" for table in ("input_files", *STATE_TABLES)]
+        state = [f"state_{table}" for table in STATE_TABLES]
         for table in (*RUN_TABLES, "input_files", "line_item_changes", *state, *PUBLISHED_VIEWS):
             connection.execute(f"select 1 from {schema(connection)}.{table} limit 0")
     except duckdb.Error:

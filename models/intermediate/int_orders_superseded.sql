@@ -18,17 +18,8 @@ input_files as (
 
     select
         file_number,
-        source_file,
-        false as is_of_state
+        source_file
     from {{ ref('stg_input_files') }}
-
-    union all
-
-    select
-        file_number,
-        source_file,
-        true as is_of_state
-    from {{ ref('stg_state_input_files') }}
 
 ),
 
@@ -37,8 +28,7 @@ files_ranked as (
 
     select
         file_number,
-        is_of_state,
-        row_number() over (partition by is_of_state order by source_file) as file_rank
+        row_number() over (order by source_file, file_number) as file_rank
     from input_files
 
 ),
@@ -49,7 +39,7 @@ repeatable_orders as (
         order_key,
         change
     from line_items
-    where is_whole_order or (select max(files_ranked.file_rank) from files_ranked) > 1
+    where is_whole_order or (select count(*) from input_files) > 1
     group by
         order_key,
         change
@@ -73,9 +63,7 @@ exported as (
             line_items.order_key = repeatable_orders.order_key
             and line_items.change = repeatable_orders.change
     inner join files_ranked
-        on
-            line_items.order_id >> 40 = files_ranked.file_number
-            and (line_items.change < 0) = files_ranked.is_of_state
+        on line_items.order_id >> 40 = files_ranked.file_number
 
 ),
 

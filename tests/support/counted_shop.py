@@ -32,6 +32,7 @@ from bought_together.storage.mount import (
     STATE_TABLES,
     mount_changes,
     mount_count,
+    mount_files,
     mount_lake,
     mount_state,
 )
@@ -53,7 +54,6 @@ VIEWS = {
     "lake_line_item_changes": "line_item_changes",
     "lake_input_files": "input_files",
     "lake_products": "products",
-    "state_input_files": "state_input_files",
     **{f"state_{table}": f"state_{table}" for table in STATE_TABLES},
 }
 Baskets = list[list[str]]
@@ -153,8 +153,8 @@ class CountedShop:
             if engine == "dask":
                 mount_count(connection, lake, run)
             else:
-                tables = KEPT_TABLES if plan.state else ()
-                mount_state(connection, plan.state or "", tables, plan.state_files)
+                mount_state(connection, plan.state or "", KEPT_TABLES if plan.state else ())
+                mount_files(connection, plan.files)
                 mount_changes(connection, plan.unchanged, plan.changed, run["orders"])
             for name, view in VIEWS.items():
                 connection.execute(f"create view {name} as from lake.{view}")
