@@ -12,7 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from bought_together.pairs.counting_rules import LINE_ITEMS, OVERSIZED, STATE_OVERSIZED
+from bought_together.pairs.counting_rules import (
+    LINE_ITEMS,
+    ORDER_LINES_RESOLVED,
+    OVERSIZED,
+    STATE_OVERSIZED,
+)
 from bought_together.pairs.kernels import distinct_items, sort_baskets
 from bought_together.pairs.model_sql import ModelQuery, Parquet, run_model
 from bought_together.pairs.state import ChangedPart
@@ -24,6 +29,14 @@ BASKET_SIZES = pa.schema(
     [("file_number", pa.int64()), ("product_count", pa.int32()), ("basket_count", pa.int64())]
 )
 OVERSIZED_BASKETS = pa.schema([("order_id", pa.int64()), ("product_count", pa.int64())])
+RESOLVED_LINES = pa.schema(
+    [
+        ("order_id", pa.int64()),
+        ("product_id", pa.string()),
+        ("quantity", pa.float64()),
+        ("change", pa.int32()),
+    ]
+)
 BASKET_COUNT = pa.field("basket_count", pa.int64())
 
 
@@ -44,7 +57,10 @@ def read_baskets(
     ours = f"order_id >> {ORDER_ID_OFFSET_BITS} in ({', '.join(map(str, part.numbers or ()))})"
     columns = f"order_id, product_id, quantity, {order_columns(None)}, 1 as change"
     part_lines = Parquet(part.path, columns, ours if part.numbers else "true")
-    tables = {LINE_ITEMS: part_lines, STATE_OVERSIZED: OVERSIZED_BASKETS.empty_table(), **given}
+    # The lines of mapped orders come as parts that are resolved already.
+    empty = {STATE_OVERSIZED: OVERSIZED_BASKETS, ORDER_LINES_RESOLVED: RESOLVED_LINES}
+    tables = {name: schema.empty_table() for name, schema in empty.items()}
+    tables |= {LINE_ITEMS: part_lines, **given}
     lines, oversized = run_model(purchases, tables, OVERSIZED)
     order_ids = lines["order_id"].to_numpy()
     products = lines["product_id"].combine_chunks().dictionary_encode()
