@@ -208,7 +208,9 @@ def count_run(
         plan = plan._replace(changed=changed)
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     oversized = run_tasks(read, list(enumerate(plan.changed)), client)
-    write_table(folder, "oversized_baskets", add_up(plan.state, "oversized_baskets", oversized))
+    write_table(
+        folder, "oversized_baskets", add_to_state(plan.state, "oversized_baskets", oversized)
+    )
 
     products = number_products(work, len(plan.changed), given, rules.keys, plan.state)
     bought = products.filter(pc.not_equal(products["basket_count"], 0))
@@ -220,7 +222,7 @@ def count_run(
     number = partial(number_baskets, work=work, products_path=products_path, edges=edges[:-1])
     numbered = run_tasks(number, list(enumerate(plan.changed)), client)
     sizes = [sizes for _, _, sizes in numbered]
-    write_table(folder, "basket_sizes", add_up(plan.state, "basket_sizes", sizes))
+    write_table(folder, "basket_sizes", add_to_state(plan.state, "basket_sizes", sizes))
 
     threads, memory = resources(client)
     most = largest_chunk or chunk_items(memory, largest, rules.shortlisted)
@@ -255,7 +257,7 @@ def count_run(
     }
 
 
-def add_up(state: str | None, table: str, counted: list[pa.Table]) -> pa.Table:
+def add_to_state(state: str | None, table: str, counted: list[pa.Table]) -> pa.Table:
     """Return the rows of a state's table with what was counted, and no row that comes to 0.
 
     Without a `basket_count`, a row of the state is one basket.

@@ -52,16 +52,19 @@ def write_bases(shop: OrderShop, **exports: list[Export]) -> None:
 
 
 lines = st.lists(
-    st.tuples(st.sampled_from(PRODUCTS), st.sampled_from([1, 1, 1, 2, 0, -1, None])), max_size=5
+    st.tuples(st.sampled_from(PRODUCTS[:7]), st.sampled_from([1, 1, 1, 2, 0, -1, None])),
+    min_size=1,
+    max_size=6,
 )
 exports = st.lists(
     st.builds(
         Export,
-        st.sampled_from(["o1", "o2", "o3", "o4"]),
+        st.sampled_from(["o1", "o2", "o3"]),
         lines,
         st.sampled_from([False] * 7 + [True]),
     ),
-    max_size=4,
+    min_size=1,
+    max_size=5,
 )
 names = st.sampled_from(["a", "b02", "b07", "z"])
 changes = st.one_of(
