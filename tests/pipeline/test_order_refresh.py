@@ -36,8 +36,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-def small_baskets(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_baskets_and_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_BASKET_PRODUCTS", str(LARGEST_BASKET))
+    monkeypatch.setattr("bought_together.pairs.orders.LINES_A_PART", 9)
 
 
 def filler(base: str) -> list[Export]:
