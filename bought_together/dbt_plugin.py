@@ -29,6 +29,7 @@ from bought_together.storage.mount import (
     is_mounted,
     mount_changes,
     mount_count,
+    mount_files,
     mount_lake,
     mount_plan,
     mount_state,
@@ -91,6 +92,7 @@ class Plugin(BasePlugin):
         fingerprint = counted_by(rules, project)
         plan = plan_count(self.lake_path, run, fingerprint, flags.FULL_REFRESH)
         mount_state(conn, plan.state or "", KEPT_TABLES if plan.state else ())
+        mount_files(conn, plan.files)
         mount_changes(conn, plan.unchanged, plan.changed, run.get("orders"))
         mount_plan(conn, plan.summary, fingerprint)
 

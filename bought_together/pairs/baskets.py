@@ -12,7 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from bought_together.pairs.counting_rules import LINE_ITEMS, OVERSIZED, STATE_OVERSIZED
+from bought_together.pairs.counting_rules import (
+    LINE_ITEMS,
+    ORDER_LINES_RESOLVED,
+    OVERSIZED,
+    STATE_OVERSIZED,
+)
 from bought_together.pairs.kernels import distinct_items, sort_baskets
 from bought_together.pairs.model_sql import ModelQuery, Parquet, run_model
 from bought_together.pairs.state import ChangedPart
@@ -24,6 +29,15 @@ BASKET_SIZES = pa.schema(
     [("file_number", pa.int64()), ("product_count", pa.int32()), ("basket_count", pa.int64())]
 )
 OVERSIZED_BASKETS = pa.schema([("order_id", pa.int64()), ("product_count", pa.int64())])
+RESOLVED_LINES = pa.schema(
+    [
+        ("order_id", pa.int64()),
+        ("product_id", pa.string()),
+        ("quantity", pa.float64()),
+        ("change", pa.int32()),
+    ]
+)
+BASKET_COUNT = pa.field("basket_count", pa.int64())
 
 
 def read_baskets(
@@ -37,13 +51,16 @@ def read_baskets(
 
     Products are coded by the part's own dictionary here, and counted below zero when the part's
     files were removed. `purchases` selects order_id and product_id; `given` are the other tables
-    that it reads. Returns the oversized baskets as OVERSIZED_BASKETS.
+    that it reads. Returns the oversized baskets as OVERSIZED_BASKETS, counted likewise.
     """
     number, part = job
     ours = f"order_id >> {ORDER_ID_OFFSET_BITS} in ({', '.join(map(str, part.numbers or ()))})"
     columns = f"order_id, product_id, quantity, {order_columns(None)}, 1 as change"
     part_lines = Parquet(part.path, columns, ours if part.numbers else "true")
-    tables = {LINE_ITEMS: part_lines, STATE_OVERSIZED: OVERSIZED_BASKETS.empty_table(), **given}
+    # The lines of mapped orders come as parts that are resolved already.
+    empty = {STATE_OVERSIZED: OVERSIZED_BASKETS, ORDER_LINES_RESOLVED: RESOLVED_LINES}
+    tables = {name: schema.empty_table() for name, schema in empty.items()}
+    tables |= {LINE_ITEMS: part_lines, **given}
     lines, oversized = run_model(purchases, tables, OVERSIZED)
     order_ids = lines["order_id"].to_numpy()
     products = lines["product_id"].combine_chunks().dictionary_encode()
@@ -61,7 +78,8 @@ def read_baskets(
     write_arrow(baskets_path(work, number), pa.table(rows))
     counted = {"product_id": products.dictionary, "basket_count": part.change * basket_counts}
     write_part(f"{work}/counted-{number:05d}.parquet", pa.table(counted))
-    return oversized.select(OVERSIZED_BASKETS.names).cast(OVERSIZED_BASKETS)
+    oversized = oversized.select(OVERSIZED_BASKETS.names).cast(OVERSIZED_BASKETS)
+    return oversized.append_column(BASKET_COUNT, [np.full(len(oversized), part.change)])
 
 
 def number_baskets(
@@ -71,7 +89,7 @@ def number_baskets(
 
     Returns the number of items, the effort of counting their pairs (for each range of product
     numbers that begins at one of `edges`, a number roughly proportional to time), and the baskets'
-    sizes as BASKET_SIZES, of which there are none when the part's files were removed.
+    sizes as BASKET_SIZES, counted below zero when the part's files were removed.
     """
     number, part = job
     baskets = read_arrow(baskets_path(work, number))
@@ -88,12 +106,14 @@ def number_baskets(
     write_arrow(
         numbered_path(work, number), pa.table({"products": basket_lists(ends, pa.array(items))})
     )
-    sizes = basket_sizes(baskets["order_id"].to_numpy(), ends)
-    return len(items), effort, sizes if part.change > 0 else sizes.slice(0, 0)
+    return len(items), effort, basket_sizes(baskets["order_id"].to_numpy(), ends, part.change)
 
 
-def basket_sizes(order_ids: np.ndarray, ends: np.ndarray) -> pa.Table:
-    """Return how many baskets of each file have each number of products, as BASKET_SIZES."""
+def basket_sizes(order_ids: np.ndarray, ends: np.ndarray, change: int) -> pa.Table:
+    """Return how many baskets of each file have each number of products, as BASKET_SIZES.
+
+    Each basket counts as `change`.
+    """
     sizes = pa.table(
         {
             "file_number": order_ids >> ORDER_ID_OFFSET_BITS,
@@ -101,7 +121,8 @@ def basket_sizes(order_ids: np.ndarray, ends: np.ndarray) -> pa.Table:
         }
     )
     counted = sizes.group_by(["file_number", "product_count"]).aggregate([([], "count_all")])
-    return counted.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES)
+    counted = counted.rename_columns(BASKET_SIZES.names).cast(BASKET_SIZES)
+    return counted.set_column(2, BASKET_COUNT, pc.multiply(counted["basket_count"], change))
 
 
 def load_chunk(work: str, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:

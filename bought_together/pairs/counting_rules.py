@@ -29,10 +29,11 @@ STATE_OVERSIZED = "state_oversized_baskets"
 class CountingRules:
     """The models that select what counts, and the order of the products.
 
-    `purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS;
-    STATE_OVERSIZED are baskets that are known to be oversized. `keys` gives the counted products
-    their keys, from COUNTED. Both also read PRODUCTS. `shortlisted` is the number of pairs of each
-    product that can be recommended. `orders` selects the lines that mapped orders come down to.
+    `purchases` selects the order_id and product_id of each line that counts, from LINE_ITEMS and
+    ORDER_LINES_RESOLVED; STATE_OVERSIZED are baskets that are known to be oversized. `keys` gives
+    the counted products their keys, from COUNTED. Both also read PRODUCTS. `shortlisted` is the
+    number of pairs of each product that can be recommended. `orders` selects the lines that mapped
+    orders come down to: ORDER_LINES_RESOLVED, from LINE_ITEMS.
     """
 
     purchases: ModelQuery
@@ -44,7 +45,7 @@ class CountingRules:
         """Return a short hash of the models' SQL, with its vars, and of their seeds' rows."""
         rules = [
             {"views": query.views, "seeds": {k: v.to_pylist() for k, v in query.seeds.items()}}
-            for query in (self.purchases, self.keys)
+            for query in (self.purchases, self.keys, self.orders)
         ]
         return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
 
@@ -67,7 +68,7 @@ def counting_rules(project: Path, overrides: Mapping[str, Any] | None = None) ->
     variables = project_vars(project) | dict(overrides or {})
     given = (LINE_ITEMS, INPUT_FILES, PRODUCTS, STATE_OVERSIZED)
     return CountingRules(
-        compile_model(PURCHASES, given, project, variables),
+        compile_model(PURCHASES, (*given, ORDER_LINES_RESOLVED), project, variables),
         compile_model(KEYS, (COUNTED, PRODUCTS), project, variables),
         shortlist_length(variables["recommendations_per_product"]),
         compile_model(ORDER_LINES_RESOLVED, given, project, variables),

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,7 @@ def render_jinja(text: str, known: Mapping[str, Any]) -> str:
     return template(text).render(known, env_var=env_var)
 
 
+@cache  # each model needs all macros again
 def template(text: str) -> jinja2.Template:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,

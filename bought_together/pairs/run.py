@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,6 +39,7 @@ from bought_together.dask_tasks import connected, resources, run_tasks
 from bought_together.dbt_build import check_seeds
 from bought_together.errors import CannotRun, describe
 from bought_together.pairs.baskets import (
+    BASKET_COUNT,
     BASKET_SIZES,
     OVERSIZED_BASKETS,
     number_baskets,
@@ -68,7 +70,6 @@ from bought_together.storage.filesystem import (
 )
 from bought_together.storage.lake import (
     COUNT_POINTER,
-    ORDER_ID_OFFSET_BITS,
     folders_in,
     make_folders,
     new_run,
@@ -198,32 +199,30 @@ def count_run(
     work = f"{folder}/work"
     [products_path] = table_parts(lake, manifest, "products")
     numbered_files = pa.Table.from_pylist(
-        [{"number": file["number"], "path": file["path"]} for file in manifest["files"]]
+        [{"number": file["number"], "path": file["path"]} for file in plan.files]
     )
     given = {PRODUCTS: Parquet(products_path), INPUT_FILES: numbered_files}
     orders: dict[str, int] = {}
     if manifest.get("orders"):
-        changed, orders = resolve_orders(plan, manifest, numbered_files, rules, folder)
+        changed, orders = resolve_orders(plan, manifest["orders"], numbered_files, rules, folder)
         plan = plan._replace(changed=changed)
     read = partial(read_baskets, purchases=rules.purchases, given=given, work=work)
     oversized = run_tasks(read, list(enumerate(plan.changed)), client)
-    files = pa.array([file["number"] for file in manifest["files"]], pa.int64())
-    kept = kept_rows(plan.state, "oversized_baskets", files)
-    write_table(folder, "oversized_baskets", pa.concat_tables([kept, *oversized]))
+    write_table(
+        folder, "oversized_baskets", add_to_state(plan.state, "oversized_baskets", oversized)
+    )
 
     products = number_products(work, len(plan.changed), given, rules.keys, plan.state)
     bought = products.filter(pc.not_equal(products["basket_count"], 0))
-    write_table(folder, "products", bought.select(PRODUCTS_COUNTED.names))
+    write_table(folder, "products", bought)
     products_path = f"{work}/products.parquet"
     write_part(products_path, products)
     largest = pc.max(products["product_number"]).as_py() or 0
     edges = range_edges(largest)
     number = partial(number_baskets, work=work, products_path=products_path, edges=edges[:-1])
     numbered = run_tasks(number, list(enumerate(plan.changed)), client)
-    kept = kept_rows(plan.state, "basket_sizes", files)
-    sizes = pa.concat_tables([kept, *(sizes for _, _, sizes in numbered)])
-    summed = sizes.group_by(BASKET_SIZES.names[:2]).aggregate([("basket_count", "sum")])
-    write_table(folder, "basket_sizes", summed.rename_columns(BASKET_SIZES.names))
+    sizes = [sizes for _, _, sizes in numbered]
+    write_table(folder, "basket_sizes", add_to_state(plan.state, "basket_sizes", sizes))
 
     threads, memory = resources(client)
     most = largest_chunk or chunk_items(memory, largest, rules.shortlisted)
@@ -258,18 +257,24 @@ def count_run(
     }
 
 
-def kept_rows(state: str | None, table: str, files: pa.Array) -> pa.Table:
-    """Return the rows of a state's table that are of these input files; none without a state."""
-    if state is None:
-        return COUNT_SCHEMAS[table].empty_table()
-    path = f"{state}/{table}/part-00000.parquet"
-    rows = read_columns(path, COUNT_SCHEMAS[table].names).cast(COUNT_SCHEMAS[table])
-    numbers = (
-        rows["file_number"]
-        if "file_number" in rows.column_names
-        else pc.shift_right(rows["order_id"], ORDER_ID_OFFSET_BITS)
-    )
-    return rows.filter(pc.is_in(numbers, value_set=files))
+def add_to_state(state: str | None, table: str, counted: list[pa.Table]) -> pa.Table:
+    """Return the rows of a state's table with what was counted, and no row that comes to 0.
+
+    Without a `basket_count`, a row of the state is one basket.
+    """
+    schema = COUNT_SCHEMAS[table]
+    rows = list(counted)
+    if state is not None:
+        held = read_columns(f"{state}/{table}/part-00000.parquet", schema.names).cast(schema)
+        if BASKET_COUNT.name not in schema.names:
+            held = held.append_column(BASKET_COUNT, [np.ones(len(held), np.int64)])
+        rows.append(held)
+    if not rows:
+        return schema.empty_table()
+    keys = [name for name in schema.names if name != BASKET_COUNT.name]
+    summed = pa.concat_tables(rows).group_by(keys).aggregate([(BASKET_COUNT.name, "sum")])
+    summed = summed.rename_columns([*keys, BASKET_COUNT.name])
+    return summed.filter(pc.not_equal(summed[BASKET_COUNT.name], 0))
 
 
 def sorted_pairs(plan: CountPlan, work: str) -> list[str]:
@@ -298,7 +303,8 @@ def sorted_pairs(plan: CountPlan, work: str) -> list[str]:
 
 
 def write_table(folder: str, table: str, rows: pa.Table) -> None:
-    write_part(f"{folder}/{table}/part-00000.parquet", rows.cast(COUNT_SCHEMAS[table]))
+    schema = COUNT_SCHEMAS[table]
+    write_part(f"{folder}/{table}/part-00000.parquet", rows.select(schema.names).cast(schema))
 
 
 def number_products(

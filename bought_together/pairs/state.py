@@ -43,12 +43,14 @@ class CountPlan(NamedTuple):
     """What to count: everything, or what has changed since a published build.
 
     `state` is the folder of the build's state, None to count everything; whether its pairs
-    `are_sorted` matters to the Dask engine. The run's other parts are `unchanged`. `summary` says
-    in one line what is counted and why.
+    `are_sorted` matters to the Dask engine. `files` are the run's and those that were removed, as
+    in a manifest. The run's other parts are `unchanged`. `summary` says in one line what is counted
+    and why.
     """
 
     state: str | None
     are_sorted: bool
+    files: list[dict[str, Any]]
     changed: list[ChangedPart]
     unchanged: list[str]
     summary: str
@@ -62,32 +64,31 @@ def plan_count(
     A state that cannot be used, or that is hardly cheaper to continue from, is left alone.
     """
     root = lake_path.rstrip("/")
-    groups = run["groups"].values()
+    files, groups = run["files"], run["groups"].values()
     grouped = {part for group in groups for part in group["parts"]["line_items"]}
     others = [f"{root}/{part}" for part in run["parts"]["line_items"] if part not in grouped]
     every = [ChangedPart(f"{root}/{part}", 1, None) for part in sorted(grouped)]
     published, before, reason = state_to_continue(root, counted_by, full_refresh)
-    if run.get("orders"):
-        reason = "an order id is mapped, and any file may add lines to an order"
     if reason:
-        return CountPlan(None, True, every, others, f"everything: {reason}")
+        return CountPlan(None, True, files, every, others, f"everything: {reason}")
     assert published and before
     added, removed = changed_files(before, run)
     sizes = {file["number"]: file["bytes"] for file in (*before["files"], *run["files"])}
     changed_bytes = sum(sizes[number] for number in (*added, *removed))
     if 2 * changed_bytes > sum(file["bytes"] for file in run["files"]):
-        return CountPlan(None, True, every, others, "everything: most of the data has changed")
+        reason = "most of the data has changed"
+        return CountPlan(None, True, files, every, others, f"everything: {reason}")
     plus = changed_parts(root, run, added, 1)
     minus = changed_parts(root, before, removed, -1)
     touched = {part.path for part in plus}
     unchanged = [part.path for part in every if part.path not in touched]
-    files = "file" if len(added) == 1 else "files"
-    summary = (
-        f"{len(added):,} {files} added, {len(removed):,} removed since build {published['build']}"
-    )
+    added_files = f"{len(added):,} {'file' if len(added) == 1 else 'files'} added"
+    summary = f"{added_files}, {len(removed):,} removed since build {published['build']}"
     state = f"{build_path(root, published['build'])}/{STATE}"
     are_sorted = published[STATE]["are_sorted"]
-    return CountPlan(state, are_sorted, [*plus, *minus], [*unchanged, *others], summary)
+    gone = [file for file in before["files"] if file["number"] in {*removed}]
+    changed = [*plus, *minus]
+    return CountPlan(state, are_sorted, [*files, *gone], changed, [*unchanged, *others], summary)
 
 
 def state_to_continue(

@@ -118,7 +118,7 @@ TABLES = {
         from (
             select order_id, date_trunc('week', max(ordered_at)) as week
             from stg_line_items
-            semi join int_line_items_kept using (order_id)
+            semi join (from int_line_items_kept where change >= 0) using (order_id)
             group by order_id
         )
         where week is not null

@@ -3,7 +3,8 @@
     lake.mounted_run              the run's id, and the start of the newest build before this one;
                                   without a run, reading it raises a one-line error
     lake.line_items, products, rejects
-    lake.input_files              number and path of the files that the run was read from
+    lake.input_files              number and path of the files that the run was read from, and of
+                                  files that are gone
     lake.line_item_changes        the line items, and those of files that are gone: change is 1 for
                                   what the state lacks, -1 for what is gone, 0 for the rest
     lake.state_*                  the state that the build continues from; empty without one
@@ -99,7 +100,7 @@ def mount_lake(connection: duckdb.DuckDBPyConnection, lake_path: str) -> dict[st
     )
     for table in RUN_TABLES:
         mount_parquet(connection, table, map(parquet_glob, table_parts(lake, current, table)))
-    mount_rows(connection, "input_files", INPUT_FILE, current["files"])
+    mount_files(connection, current["files"])
     mount_published(connection, lake_path)
     return current
 
@@ -151,13 +152,27 @@ def mount_state(
             mount_rows(connection, f"state_{table}", types, [])
 
 
+def mount_files(connection: duckdb.DuckDBPyConnection, files: list[dict[str, Any]]) -> None:
+    """Make a view of input files, given as in a manifest."""
+    mount_rows(connection, "input_files", INPUT_FILE, files)
+
+
 def mount_changes(
     connection: duckdb.DuckDBPyConnection,
     unchanged: Iterable[str],
     changed: Iterable[tuple[str, int, list[int] | None]],
     orders: str | None = None,
 ) -> None:
-    """Point a view to line items, with what has changed since a state.
+    """Point a view to line items, with what has changed since a state; see `select_changes`."""
+    create_view(connection, "line_item_changes", select_changes(unchanged, changed, orders))
+
+
+def select_changes(
+    unchanged: Iterable[str],
+    changed: Iterable[tuple[str, int, list[int] | None]],
+    orders: str | None = None,
+) -> str:
+    """Return SQL that selects line items, with what has changed since a state.
 
     `changed` holds parts with files that were added (1) or removed (-1), and the numbers of these
     files; None when the part holds no others. `orders` is what the run's manifest says of mapped
@@ -176,7 +191,7 @@ def mount_changes(
         for (change, condition), paths in parts.items()
         if paths
     ]
-    create_view(connection, "line_item_changes", " union all ".join(selects))
+    return " union all ".join(selects)
 
 
 def order_columns(orders: str | None) -> str:

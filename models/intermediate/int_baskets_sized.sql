@@ -2,21 +2,20 @@ with
 
 basket_items as (
 
-    select order_id
+    select
+        order_id,
+        change
     from {{ ref('int_basket_items') }}
-    where change > 0
 
 ),
 
 state as (
 
     select
-        sizes.file_number,
-        sizes.product_count,
-        sizes.basket_count
-    from {{ ref('stg_state_basket_sizes') }} as sizes
-    semi join {{ ref('stg_input_files') }} as input_files
-        on sizes.file_number = input_files.file_number
+        file_number,
+        product_count,
+        basket_count
+    from {{ ref('stg_state_basket_sizes') }}
 
 ),
 
@@ -24,13 +23,16 @@ baskets as (
 
     select
         order_id,
-        count(*)::integer as product_count
+        count(*)::integer as product_count,
+        change
     from basket_items
-    group by order_id
+    group by
+        order_id,
+        change
 
 ),
 
-sized as (
+added_up as (
 
     select
         file_number,
@@ -43,11 +45,25 @@ sized as (
     select
         order_id >> 40 as file_number,
         product_count,
-        count(*) as basket_count
+        sum(change) as basket_count
     from baskets
     group by
         file_number,
         product_count
+
+),
+
+sized as (
+
+    select
+        file_number,
+        product_count,
+        sum(basket_count)::bigint as basket_count
+    from added_up
+    group by
+        file_number,
+        product_count
+    having sum(basket_count) <> 0
 
 )
 

@@ -10,9 +10,8 @@ baskets as (
 oversized_baskets as (
 
     select count(*) as oversized_basket_count
-    from {{ ref('int_baskets_oversized') }} as baskets
-    semi join {{ ref('stg_input_files') }} as input_files
-        on baskets.order_id >> 40 = input_files.file_number
+    from {{ ref('int_baskets_oversized') }}
+    where change >= 0
 
 ),
 
@@ -41,6 +40,7 @@ orders as (
         count(*) as order_count,
         count(*) filter (where is_cancelled) as cancelled_order_count
     from {{ ref('int_orders_resolved') }}
+    where change >= 0
 
 ),
 
@@ -48,6 +48,7 @@ superseded_orders as (
 
     select count(distinct order_key) as superseded_order_count
     from {{ ref('int_orders_superseded') }}
+    where change >= 0
 
 ),
 

@@ -14,7 +14,10 @@ line_items as (
 
 oversized_baskets as (
 
-    select order_id from {{ ref('int_baskets_oversized') }}
+    select
+        order_id,
+        change
+    from {{ ref('int_baskets_oversized') }}
 
 ),
 
@@ -26,7 +29,9 @@ kept as (
         line_items.change
     from line_items
     anti join oversized_baskets
-        on line_items.order_id = oversized_baskets.order_id
+        on
+            line_items.order_id = oversized_baskets.order_id
+            and line_items.change = oversized_baskets.change
 
 )
 

@@ -4,12 +4,11 @@ line_items as (
 
     select
         order_key,
-        order_id,
         product_id,
         quantity,
-        is_whole_order
-    from {{ ref('stg_line_item_changes') }}
-    where order_key is not null
+        export_id,
+        change
+    from {{ ref('int_order_lines_versioned') }}
 
 ),
 
@@ -17,7 +16,8 @@ superseded as (
 
     select
         order_key,
-        export_id
+        export_id,
+        change
     from {{ ref('int_orders_superseded') }}
 
 ),
@@ -44,15 +44,14 @@ ordered as (
         orders.change
     from line_items
     inner join orders
-        on line_items.order_key = orders.order_key
+        on
+            line_items.order_key = orders.order_key
+            and line_items.change = orders.change
     anti join superseded
         on
             line_items.order_key = superseded.order_key
-            and superseded.export_id
-            = case
-                when line_items.is_whole_order then line_items.order_id
-                else line_items.order_id >> 40
-            end
+            and line_items.export_id = superseded.export_id
+            and line_items.change = superseded.change
 
 ),
 

@@ -7,10 +7,9 @@ line_items as (
         order_id,
         quantity,
         is_cancelled,
-        is_whole_order,
+        export_id,
         change
-    from {{ ref('stg_line_item_changes') }}
-    where order_key is not null
+    from {{ ref('int_order_lines_versioned') }}
 
 ),
 
@@ -18,7 +17,8 @@ superseded as (
 
     select
         order_key,
-        export_id
+        export_id,
+        change
     from {{ ref('int_orders_superseded') }}
 
 ),
@@ -35,11 +35,8 @@ resolved as (
     anti join superseded
         on
             line_items.order_key = superseded.order_key
-            and superseded.export_id
-            = case
-                when line_items.is_whole_order then line_items.order_id
-                else line_items.order_id >> 40
-            end
+            and line_items.export_id = superseded.export_id
+            and line_items.change = superseded.change
     group by
         line_items.order_key,
         line_items.change

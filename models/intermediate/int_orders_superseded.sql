@@ -1,15 +1,16 @@
 with
 
-line_items as (
+line_items as not materialized (
 
     select
         order_key,
         order_id,
         product_id,
         quantity,
-        is_whole_order
-    from {{ ref('stg_line_item_changes') }}
-    where order_key is not null
+        is_whole_order,
+        export_id,
+        change
+    from {{ ref('int_order_lines_versioned') }}
 
 ),
 
@@ -27,21 +28,22 @@ files_ranked as (
 
     select
         file_number,
-        row_number() over (order by source_file) as file_rank
+        row_number() over (order by source_file, file_number) as file_rank
     from input_files
 
 ),
 
--- Where a record has several lines, an export is a record; where it is a line, it is a file.
 repeatable_orders as (
 
-    select order_key
+    select
+        order_key,
+        change
     from line_items
     where is_whole_order or (select count(*) from input_files) > 1
-    group by order_key
-    having
-        min(order_id >> 40) <> max(order_id >> 40)
-        or (bool_or(is_whole_order) and min(order_id) <> max(order_id))
+    group by
+        order_key,
+        change
+    having min(export_id) <> max(export_id)
 
 ),
 
@@ -52,18 +54,14 @@ exported as (
         line_items.product_id,
         line_items.quantity,
         line_items.is_whole_order,
-        case
-            when line_items.is_whole_order then line_items.order_id
-            else line_items.order_id >> 40
-        end as export_id,
-        (files_ranked.file_rank << 40)
-        + case
-            when line_items.is_whole_order then line_items.order_id & ((1::bigint << 40) - 1)
-            else 0
-        end as export_rank
+        line_items.export_id,
+        line_items.change,
+        files_ranked.file_rank
     from line_items
     semi join repeatable_orders
-        on line_items.order_key = repeatable_orders.order_key
+        on
+            line_items.order_key = repeatable_orders.order_key
+            and line_items.change = repeatable_orders.change
     inner join files_ranked
         on line_items.order_id >> 40 = files_ranked.file_number
 
@@ -75,13 +73,15 @@ superseded as (
 
     select distinct
         older.order_key,
-        older.export_id
+        older.export_id,
+        older.change
     from exported as older
     inner join exported as newer
         on
             older.order_key = newer.order_key
             and older.product_id = newer.product_id
-            and older.export_rank < newer.export_rank
+            and older.change = newer.change
+            and (older.file_rank, older.export_id) < (newer.file_rank, newer.export_id)
             and case
                 when older.is_whole_order then coalesce(newer.quantity, 0) >= 0
                 else older.quantity is not distinct from newer.quantity

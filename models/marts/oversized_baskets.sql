@@ -8,6 +8,7 @@ baskets as (
         order_id,
         product_count
     from {{ ref('int_baskets_oversized') }}
+    where change >= 0
 
 ),
 
@@ -28,7 +29,7 @@ located as (
         baskets.order_id & ((1::bigint << 40) - 1) as byte_offset,
         baskets.product_count
     from baskets
-    inner join input_files -- without those that the state has of files that are gone
+    inner join input_files
         on baskets.order_id >> 40 = input_files.file_number
 
 )

@@ -731,6 +731,8 @@ def test_orders_are_baskets(shop: Shop, engine: str) -> None:
             INPUT_MAPPING=shop.folder / "input.yml",
             MIN_BASKETS_SHARE=0,
         )
+        [(summary,)] = shop.query("select summary from lake.mounted_count")
+        assert summary.startswith("everything" if left_out else "1 file added, 0 removed since")
         catalogue = {product: ["C", f"Name of {product}"] for product in products}
         rows = shop.recommendations()
         assert set(rows) == recommend(resolve(given), catalogue)

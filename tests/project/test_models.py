@@ -13,7 +13,7 @@ from tests.support.shop import SETTINGS, Shop
 
 QUOTES_BY_HAND = re.compile(r"""'\{\{|\}\}'|'" ~|~ "'""")
 BASKETS = [["a", "b"], ["a", "b", "c"], ["a"]]
-UNIT_TESTS = 16
+UNIT_TESTS = 17
 
 
 @pytest.fixture(params=["duckdb", "dask"])
