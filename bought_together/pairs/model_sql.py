@@ -86,7 +86,7 @@ def render_jinja(text: str, known: Mapping[str, Any]) -> str:
     return template(text).render(known, env_var=env_var)
 
 
-@cache  # each model needs all macros again
+@cache  # the queries of the counting rules share most of their models
 def template(text: str) -> jinja2.Template:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,

@@ -129,6 +129,26 @@ def test_a_removed_file_leaves_nothing(shop: CountedShop, engine: str) -> None:
         assert number > 0
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "dask"])
+def test_an_oversized_basket_takes_nothing_away_when_it_goes(
+    shop: CountedShop, engine: str
+) -> None:
+    write_months(shop, range(8))
+    shop.write("large", [list(PRODUCTS)])
+    shop.night(engine)
+    shop.path("large").unlink()
+    assert shop.night(engine).state
+
+
+def test_engines_take_turns_on_one_state(shop: CountedShop) -> None:
+    """The Dask engine merges pairs in order, and those that SQL publishes are in none."""
+    write_months(shop, range(8))
+    shop.night("duckdb")
+    for month, engine in ((8, "dask"), (9, "duckdb"), (10, "dask")):
+        write_months(shop, [month])
+        assert shop.night(engine).state
+
+
 def test_pruning_leaves_nothing_of_a_removed_file(shop: CountedShop) -> None:
     write_months(shop, range(8))
     shop.write("secret", [["x", "y"], ["x", "a"]])

@@ -11,7 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click import ClickException
 
+from benchmarks import refresh
 from benchmarks.agreement import Counting, counting_disagreement, disagreement, read_top_counts
 from benchmarks.lineup import BASELINE, COUNTING, END_TO_END, Contender, lineup
 from benchmarks.measure import Measurement, measure
@@ -305,3 +307,31 @@ def test_basket_items_are_the_baskets_of_the_oracle(data, tmp_path):
     assert rows == sorted(
         (order_id, keys[product]) for order_id, basket in enumerate(baskets) for product in basket
     )
+
+
+def test_each_night_has_one_new_file_and_loses_the_oldest(tmp_path, monkeypatch):
+    monkeypatch.setattr(refresh, "DAYS", 3)
+    records = [f"record {number}\n" for number in range(50)]
+    whole = tmp_path / "transactions.txt"
+    whole.write_text("".join(records))
+    paths = refresh.split(whole, tmp_path / "days", 5)
+    assert "".join(path.read_text() for path in paths) == "".join(records)
+    assert all(path.read_text().endswith("\n") for path in paths)
+    window = tmp_path / "window"
+    seen = [sorted(path.name for path in window.iterdir()) for _ in refresh.nights(paths, window)]
+    names = [path.name for path in paths]
+    assert seen == [names[first : first + 3] for first in range(3)]
+
+
+def test_jobs_of_a_night_must_agree(tmp_path):
+    def job(name: str, count: int) -> refresh.Job:
+        answer = write_answer(tmp_path / f"{name}.parquet", [("a", "b", count)])
+        copy = f"import shutil; shutil.copy({str(answer)!r}, 'recommendations.parquet')"
+        return refresh.Job(name, python(copy), {}, tmp_path / name, starts_anew=True)
+
+    same = [job("first", 2), job("second", 2)]
+    refresh.run_night(same, memory_limit=2**30)
+    assert [len(each.runs) for each in same] == [1, 1]
+    assert "| second " in refresh.table_of(same, "pipe")
+    with pytest.raises(ClickException, match=r"^third "):
+        refresh.run_night([job("first", 2), job("third", 3)], memory_limit=2**30)
