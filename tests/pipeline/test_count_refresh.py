@@ -130,9 +130,7 @@ def test_a_removed_file_leaves_nothing(shop: CountedShop, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "dask"])
-def test_an_oversized_basket_takes_nothing_away_when_it_goes(
-    shop: CountedShop, engine: str
-) -> None:
+def test_an_oversized_basket_takes_nothing_when_it_goes(shop: CountedShop, engine: str) -> None:
     write_months(shop, range(8))
     shop.write("large", [list(PRODUCTS)])
     shop.night(engine)
